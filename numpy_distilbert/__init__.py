@@ -1,0 +1,16 @@
+"""Extractive question answering with DistilBERT, from text to answer in NumPy alone.
+
+>>> from numpy_distilbert import QuestionAnswerer
+>>> qa = QuestionAnswerer.from_pretrained()
+>>> qa(question="Where do I live?", context="My name is Ada and I live in Turin.")["answer"]
+'Turin'
+"""
+
+__version__ = "0.1.0"
+
+from .checkpoint import CheckpointError
+from .model import DistilBertForQuestionAnswering, DistilBertModel
+from .qa import QuestionAnswerer
+from .tokenizer import Tokenizer
+
+__all__ = ["CheckpointError", "DistilBertForQuestionAnswering", "DistilBertModel", "QuestionAnswerer", "Tokenizer"]
