@@ -1,0 +1,61 @@
+"""Random checkpoints, the same in the tests as in make_reference.py: NumPy's RandomState is frozen for good."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+SHAPES = {
+    "one_head": dict(vocab_size=11, dim=6, n_layers=1, n_heads=1, hidden_dim=5, max_position_embeddings=24),
+    "odd": dict(vocab_size=101, dim=15, n_layers=3, n_heads=5, hidden_dim=31, max_position_embeddings=24),
+    "cased": dict(vocab_size=2000, dim=64, n_layers=4, n_heads=4, hidden_dim=256, max_position_embeddings=96),
+    "published": dict(vocab_size=28996, dim=768, n_layers=6, n_heads=12, hidden_dim=3072, max_position_embeddings=512),
+}
+
+
+def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the published format with its shape."""
+    dim, hidden_dim = config["dim"], config["hidden_dim"]
+    shapes = {
+        "distilbert.embeddings.word_embeddings.weight": (config["vocab_size"], dim),
+        "distilbert.embeddings.position_embeddings.weight": (config["max_position_embeddings"], dim),
+    }
+    affine = {"distilbert.embeddings.LayerNorm": (dim,), "qa_outputs": (2, dim)}
+    for i in range(config["n_layers"]):
+        layer = f"distilbert.transformer.layer.{i}"
+        affine |= {f"{layer}.attention.{name}_lin": (dim, dim) for name in ("q", "k", "v", "out")}
+        affine |= {f"{layer}.sa_layer_norm": (dim,), f"{layer}.output_layer_norm": (dim,)}
+        affine |= {f"{layer}.ffn.lin1": (hidden_dim, dim), f"{layer}.ffn.lin2": (dim, hidden_dim)}
+    for name, shape in affine.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def random_weights(config: dict, seed: int) -> dict[str, np.ndarray]:
+    """float32 weights wide enough that attention is uneven and logits are of order 1."""
+    random, weights = np.random.RandomState(seed), {}
+    for name, shape in tensor_shapes(config).items():
+        uniform = random.random_sample(shape).astype(np.float32) * 2 - 1
+        if name.endswith("orm.weight"):
+            weights[name] = 1 + uniform / 4
+        elif name.endswith("bias") or "embeddings" in name:
+            weights[name] = uniform / 4
+        else:
+            weights[name] = uniform * np.float32(2 / np.sqrt(shape[-1]))
+    return weights
+
+
+def write_checkpoint(folder: Path, shape: str, dtype: type = np.float32) -> Path:
+    """Write the random checkpoint of that name into a folder, config.json and model.safetensors."""
+    config = SHAPES[shape]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(
+        {"model_type": "distilbert", "architectures": ["DistilBertForQuestionAnswering"], "activation": "gelu"} | config
+    )
+    (folder / "config.json").write_text(text)
+    weights = random_weights(config, seed=list(SHAPES).index(shape))
+    save_file(
+        {name: tensor.astype(dtype) for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    return folder

@@ -1,0 +1,163 @@
+"""Write the outputs of the reference that the tests compare with. Run it only to make them anew:
+
+    pip install torch==2.13.0 transformers==5.2.0
+    python tests/reference/make_reference.py
+
+It writes cased_vocab.txt, tokens.json, logits.safetensors and answers.json beside itself, from texts.py, the
+embedded checkpoint and the random ones of checkpoints.py.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from checkpoints import SHAPES, write_checkpoint
+from safetensors.numpy import save_file
+from texts import AWKWARD, ISLAND, PAIRS, QUESTIONS, SHORT
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
+
+HERE = Path(__file__).resolve().parent
+EMBEDDED = HERE.parents[1] / "weights" / "distilbert-mini-uncased-squad"
+LENGTHS = {"one_head": 24, "odd": 24, "cased": 96, "published": 384, "embedded": 384}
+
+
+def write_cased_vocab() -> None:
+    """A small cased vocabulary of our own: characters with gaps, and pieces cut from the words of texts.py."""
+    text = " ".join([*AWKWARD, *(" ".join(pair) for pair in PAIRS + SHORT), ISLAND, *QUESTIONS])
+    characters = sorted({c for c in text if c.isprintable() and not c.isspace() and (ord(c) < 128 or ord(c) % 7)})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
+    for number, word in enumerate(sorted({w for w in text.split() if w.isalpha() and len(w) > 3})):
+        pieces += [word] if number % 3 == 0 else [word[:3], f"##{word[3:]}"]
+    pieces = list(dict.fromkeys(pieces))
+    assert len(pieces) <= SHAPES["cased"]["vocab_size"], len(pieces)
+    (HERE / "cased_vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+
+
+def write_cased_checkpoint(folder: Path) -> Path:
+    write_checkpoint(folder, "cased")
+    (folder / "vocab.txt").write_bytes((HERE / "cased_vocab.txt").read_bytes())
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "tokenizer_class": "DistilBertTokenizer"}')
+    return folder
+
+
+def write_tokens(folders: dict[str, Path]) -> None:
+    """Ids, offsets, word ids and sequence ids of texts, pairs and windows."""
+    cases = []
+    for casing, folder in folders.items():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+
+        def add(name: str, call: dict, encodings: list) -> None:
+            fields = ("ids", "tokens", "offsets", "word_ids", "sequence_ids")
+            cases.append(
+                {
+                    "casing": casing,
+                    "kind": name,
+                    **call,
+                    "encodings": [{f: getattr(e, f) for f in fields} for e in encodings],
+                }
+            )
+
+        for text in AWKWARD:
+            add("text", {"text": text}, [tokenizer.backend_tokenizer.encode(text)])
+        for text, pair in PAIRS:
+            # not through transformers, which takes an empty pair for none
+            add("text", {"text": text, "pair": pair}, [tokenizer.backend_tokenizer.encode(text, pair)])
+        for max_length, stride in ((384, 128), (64, 20), (20, 0)):
+            call = {"question": QUESTIONS[0], "context": ISLAND[:1200], "max_length": max_length, "stride": stride}
+            encoded = tokenizer(
+                call["question"],
+                call["context"],
+                truncation="only_second",
+                max_length=max_length,
+                stride=stride,
+                return_overflowing_tokens=True,
+            )
+            add("windows", call, encoded.encodings)
+    (HERE / "tokens.json").write_text(json.dumps(cases, separators=(",", ":")))
+
+
+def batch(vocab_size: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Five rows: whole, padded right, padded left, with holes, and a single token."""
+    random = np.random.RandomState(seed)
+    ids = random.randint(0, vocab_size, (5, length))
+    mask = np.ones((5, length), dtype=np.int64)
+    mask[1, length // 3 :] = 0
+    mask[2, : length // 2] = 0
+    mask[3] = random.randint(0, 2, length)
+    mask[4, 1:] = 0
+    return ids, mask
+
+
+def write_logits(folders: dict[str, Path]) -> None:
+    """Hidden states after every layer (of the large models, of a few positions) and the logits of one batch."""
+    tensors = {}
+    for number, (name, folder) in enumerate(folders.items()):
+        model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+        length = LENGTHS[name]
+        ids, mask = batch(model.config.vocab_size, length, number)
+        with torch.no_grad():
+            out = model(torch.tensor(ids), torch.tensor(mask), output_hidden_states=True)
+        positions = np.unique(np.linspace(0, length - 1, 6).astype(int)) if model.config.dim > 64 else np.arange(length)
+        hidden = torch.stack(out.hidden_states).numpy()[:, :, positions]
+        tensors |= {
+            f"{name}.input_ids": ids,
+            f"{name}.attention_mask": mask,
+            f"{name}.positions": positions,
+            f"{name}.hidden_states": np.ascontiguousarray(hidden),
+            f"{name}.start_logits": out.start_logits.numpy(),
+            f"{name}.end_logits": out.end_logits.numpy(),
+        }
+    save_file(tensors, HERE / "logits.safetensors")
+
+
+def write_answers(folders: dict[str, Path]) -> None:
+    """Answers of the question-answering pipeline."""
+    settings = [
+        {},
+        {"top_k": 4},
+        {"max_seq_len": 72, "doc_stride": 24},
+        {"max_seq_len": 90, "top_k": 3, "max_answer_len": 30},
+        {"align_to_words": False, "top_k": 3},
+        {"handle_impossible_answer": True},
+    ]
+    cases = []
+    for casing, folder in folders.items():
+        model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32)
+        reference = pipeline("question-answering", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+        limit = {"max_seq_len": 96} if casing == "cased" else {}
+        for options in settings:
+            for context, questions in [*((c, [q]) for q, c in SHORT), (ISLAND, QUESTIONS)]:
+                for question in questions:
+                    options = limit | options
+                    answers = reference(question=question, context=context, **options)
+                    cases.append(
+                        {
+                            "casing": casing,
+                            "question": question,
+                            "context": "ISLAND" if context is ISLAND else context,
+                            "options": options,
+                            "answers": answers if isinstance(answers, list) else [answers],
+                        }
+                    )
+    (HERE / "answers.json").write_text(json.dumps({"ISLAND": ISLAND, "cases": cases}, indent=0))
+
+
+def main() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    write_cased_vocab()
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {name: write_checkpoint(Path(temporary) / name, name) for name in SHAPES}
+        folders["embedded"] = EMBEDDED
+        folders["cased"] = write_cased_checkpoint(Path(temporary) / "cased")
+        tokenizers = {"uncased": EMBEDDED, "cased": folders["cased"]}
+        write_tokens(tokenizers)
+        write_logits(folders)
+        write_answers(tokenizers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Reading a checkpoint: what is accepted, and what is refused by name."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference.checkpoints import SHAPES, random_weights, write_checkpoint
+from safetensors.numpy import save_file
+
+from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, QuestionAnswerer, Tokenizer, checkpoint
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A checkpoint that loads and answers, to be broken."""
+    write_checkpoint(tmp_path, "one_head")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n##c\n.\n", encoding="utf-8")
+    return tmp_path
+
+
+def config(**changes):
+    def change(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def weights(**changes):
+    """Tensors by name, None to leave one out."""
+
+    def change(folder):
+        changed = random_weights(SHAPES["one_head"], seed=0) | {
+            name.replace("__", "."): t for name, t in changes.items()
+        }
+        save_file({name: t for name, t in changed.items() if t is not None}, folder / "model.safetensors")
+
+    return change
+
+
+def content(name, text):
+    return lambda folder: (folder / name).write_bytes(text)
+
+
+def missing(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def folder_instead(name):
+    return lambda folder: ((folder / name).unlink(), (folder / name).mkdir())
+
+
+def cut_short(name):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+
+
+def test_float32_and_float16_files_become_float32_arrays(tmp_path):
+    weights = random_weights(SHAPES["odd"], seed=1)
+    for dtype in (np.float32, np.float16):
+        folder = write_checkpoint(tmp_path / dtype.__name__, "odd", dtype)
+        read = checkpoint.read_weights(folder / "model.safetensors")
+        assert read.keys() == weights.keys()
+        for name, array in read.items():
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, weights[name].astype(dtype).astype(np.float32))
+
+
+def test_the_small_checkpoint_answers(small):
+    assert QuestionAnswerer.from_pretrained(small)("a b?", "bc a.")["answer"] in "bc a."
+
+
+def test_a_path_may_be_a_string(small):
+    assert QuestionAnswerer.from_pretrained(str(small)).model.config.dim == 6
+
+
+REFUSED = [
+    (missing("config.json"), r"config\.json: cannot be read \(No such file"),
+    (content("config.json", b"{"), r"config\.json: not JSON"),
+    (content("config.json", b"[" * 100_000), r"config\.json: not JSON"),
+    (content("config.json", b"[]"), r"config\.json: holds list, needs a JSON object"),
+    (config(model_type="bert"), r"config\.json: model_type is 'bert', needs 'distilbert'"),
+    (config(activation="relu"), r"config\.json: activation is 'relu', needs 'gelu'"),
+    (config(n_layers=None), r"config\.json: n_layers is None, needs a positive integer"),
+    (config(dim=-6), r"config\.json: dim is -6, needs a positive integer"),
+    (config(n_heads=True), r"config\.json: n_heads is True, needs a positive integer"),
+    (config(n_heads=4), r"config\.json: 4 n_heads do not divide dim 6"),
+    (config(n_layers=2), r"model\.safetensors: tensor \S+layer\.1\.\S+ is missing"),
+    (config(hidden_dim=7), r"lin1\.weight has shape \(5, 6\), the configuration needs \(7, 6\)"),
+    (missing("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
+    (folder_instead("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
+    (cut_short("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
+    (weights(qa_outputs__bias=None), r"model\.safetensors: tensor qa_outputs\.bias is missing"),
+    (weights(qa_outputs__bias=np.zeros(2, np.int64)), r"tensor qa_outputs\.bias is I64, needs F32 or F16"),
+    (missing("vocab.txt"), r"vocab\.txt: cannot be read \(No such file"),
+    (folder_instead("vocab.txt"), r"vocab\.txt: cannot be read \(Is a directory"),
+    (content("vocab.txt", b""), r"vocab\.txt: no \[UNK\]"),
+    (content("vocab.txt", b"[UNK]\n[CLS]\n"), r"vocab\.txt: no \[SEP\]"),
+    (content("vocab.txt", b"[UNK]\n\xff"), r"vocab\.txt: not UTF-8 text \(byte 6\)"),
+    (content("vocab.txt", b"[UNK]\na\nb\na\n"), r"vocab\.txt: line 4 repeats 'a' of line 2"),
+    (content("vocab.txt", b"[UNK]\n[CLS]\n[SEP]\na\nb\nc\nd\ne\nf\ng\nh\ni\n"), r"up to id 11, .* vocab_size is 11"),
+    (content("tokenizer_config.json", b"1"), r"tokenizer_config\.json: holds int"),
+]
+
+
+@pytest.mark.parametrize("change, message", REFUSED, ids=[message for _, message in REFUSED])
+def test_refused_by_name(change, message, small):
+    change(small)
+    with pytest.raises(CheckpointError, match=message):
+        QuestionAnswerer.from_pretrained(small)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    for load in (QuestionAnswerer, DistilBertForQuestionAnswering, Tokenizer):
+        with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+            load.from_pretrained(tmp_path / "nowhere")
+
+
+def test_the_model_needs_no_vocabulary(small):
+    (small / "vocab.txt").unlink()
+    assert DistilBertForQuestionAnswering.from_pretrained(small)([[1, 2]]).start_logits.shape == (1, 2)
+
+
+@given(data=st.data())
+def test_changed_bytes_load_or_are_refused(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_checkpoint(folder, "one_head")
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n##c\n.\n")
+    path = folder / data.draw(st.sampled_from(["config.json", "model.safetensors", "vocab.txt"]))
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, min(len(content), 2000) - 1))
+    content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    path.write_bytes(content)
+    try:
+        QuestionAnswerer.from_pretrained(folder)
+    except CheckpointError:
+        pass
+    shutil.rmtree(folder)

@@ -1,0 +1,142 @@
+"""The command line as a user meets it: real processes, pipes and a terminal."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from numpy_distilbert import __version__
+from numpy_distilbert.cli import main
+
+QUESTION = "Who wrote it?"
+CONTEXT = "The log was kept for forty years. Most of it was written by Maren Holt, in pencil. Nobody read it."
+
+
+def run(*arguments, text=b""):
+    command = [sys.executable, "-m", "numpy_distilbert", *arguments]
+    return subprocess.run(command, input=text, capture_output=True, timeout=120)
+
+
+def on_a_terminal(*arguments):
+    """What a terminal is sent."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "numpy_distilbert", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(controller, 4096)
+        except OSError:  # how Linux tells that the other side is closed
+            chunk = b""
+        if not chunk:
+            break
+        shown += chunk
+    os.close(controller)
+    assert process.wait(timeout=120) == 0
+    return shown.decode()
+
+
+def test_ask_prints_the_answer_its_score_and_its_sentence():
+    done = run("ask", QUESTION, "--context", CONTEXT)
+    assert (done.returncode, done.stderr) == (0, b"")
+    answer, sentence = done.stdout.decode().splitlines()
+    assert answer.startswith("Maren Holt  (0.")
+    assert sentence == "    Most of it was written by Maren Holt, in pencil."
+
+
+def test_ask_highlights_the_answer_on_a_terminal():
+    shown = on_a_terminal("ask", QUESTION, "--context", CONTEXT)
+    assert "written by \x1b[1;7mMaren Holt\x1b[0m, in pencil." in shown
+
+
+def test_a_hostile_text_does_not_steer_the_terminal():
+    shown = on_a_terminal(
+        "ask",
+        QUESTION,
+        "--context",
+        "It was \x1b[2J written by Maren\x1b]0;x\x07 Holt \u202e in\n\npencil.",
+        "--top-k",
+        "9",
+    )
+    for control in ("\x1b[2J", "\x1b]", "\x07", "\u202e"):
+        assert control not in shown
+
+
+@pytest.mark.parametrize("source", ["--context", "--file", "standard input"])
+def test_ask_reads_the_context_from(source, tmp_path):
+    context = "Grüße!\r\nIt was written 😀 by Maren Holt in pencil."
+    (tmp_path / "log.txt").write_bytes(context.encode())
+    arguments = {
+        "--context": ["--context", context],
+        "--file": ["--file", str(tmp_path / "log.txt")],
+        "standard input": [],
+    }[source]
+    done = run("ask", QUESTION, "--json", *arguments, text=context.encode() if source == "standard input" else b"")
+    answer = json.loads(done.stdout)
+    assert answer.keys() == {"score", "start", "end", "answer"}
+    assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
+
+
+def test_top_k_shows_and_prints_as_many_answers():
+    assert len(run("ask", QUESTION, "--context", CONTEXT, "--top-k", "3").stdout.splitlines()) == 6
+    answers = json.loads(run("ask", QUESTION, "--context", CONTEXT, "--top-k", "3", "--json").stdout)
+    assert len(answers) == 3 and answers[0]["answer"] == "Maren Holt"
+
+
+def test_model_names_a_folder(random_checkpoint, capsys):
+    main(["ask", QUESTION, "--context", CONTEXT, "--json", "--model", str(random_checkpoint("cased"))])
+    other = json.loads(capsys.readouterr().out)
+    main(["ask", QUESTION, "--context", CONTEXT, "--json"])
+    assert other != json.loads(capsys.readouterr().out)
+
+
+def test_a_long_sentence_is_cut_around_the_answer(capsys):
+    main(["ask", QUESTION, "--context", "word " * 200 + "it was written by Maren Holt" + " word" * 200])
+    sentence = capsys.readouterr().out.splitlines()[1]
+    assert sentence.startswith("    …") and sentence.endswith("…") and "Maren Holt" in sentence and len(sentence) < 450
+
+
+def test_an_answer_that_the_terminal_cannot_encode_is_shown_with_question_marks():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "numpy_distilbert", "ask", QUESTION, "--context", "Łukasz wrote it."]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"?ukasz")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"numpy-distilbert {__version__}\n"
+
+
+WRONG = {
+    "no verb": ([], "the following arguments are required: VERB"),
+    "no question": (["ask"], "the following arguments are required: question"),
+    "blank question": (["ask", " ", "--context", "Ada"], "question must not be blank"),
+    "blank context": (["ask", "Who?", "--context", " "], "context must not be blank"),
+    "empty standard input": (["ask", "Who?"], "context must not be blank"),
+    "two contexts": (["ask", "Who?", "--context", "a", "--file", "b"], "--file: not allowed with argument --context"),
+    "no file": (["ask", "Who?", "--file", "nowhere.txt"], "nowhere.txt: cannot be read (No such file or directory)"),
+    "a folder for a file": (["ask", "Who?", "--file", "."], ".: cannot be read (Is a directory)"),
+    "not UTF-8": (["ask", "Who?", "--file", "latin1.txt"], "latin1.txt: not UTF-8 text (byte 3)"),
+    "no model": (["ask", "Who?", "--context", "a", "--model", "nowhere"], "nowhere: no such folder"),
+    "an empty model folder": (["ask", "Who?", "--context", "a", "--model", "."], "config.json: cannot be read (No such file or directory)"),
+    "top_k 0": (["ask", "Who?", "--context", "a", "--top-k", "0"], "top_k must be at least 1, got 0"),
+    "top_k not a number": (["ask", "Who?", "--context", "a", "--top-k", "x"], "--top-k: invalid int value: 'x'"),
+    "unknown verb": (["answer"], "invalid choice: 'answer'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path):
+    (tmp_path / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
+    command = [sys.executable, "-m", "numpy_distilbert", *arguments]
+    done = subprocess.run(command, input=b"", capture_output=True, cwd=tmp_path, timeout=120)
+    assert (done.returncode, done.stdout) == (2, b"")
+    error = done.stderr.decode()
+    assert error.startswith("numpy-distilbert: ") and error.count("\n") == 1 and message in error

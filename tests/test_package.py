@@ -1,0 +1,91 @@
+"""What is shipped: the embedded weights as the model card describes them, and a wheel that works elsewhere."""
+
+import doctest
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import numpy_distilbert
+from numpy_distilbert import DistilBertForQuestionAnswering, checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_model_card_names_the_sha256_of_every_file():
+    card = checkpoint.find().parent / "README.md"
+    listed = {name: digest for digest, name in re.findall(r"`([0-9a-f]{64})` \| (\S+)", card.read_text())}
+    actual = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoint.find().iterdir()}
+    assert listed == actual
+
+
+def test_the_model_card_names_the_shape():
+    model = DistilBertForQuestionAnswering.from_pretrained()
+    assert (model.config.n_layers, model.config.dim, model.config.n_heads, model.config.hidden_dim) == (
+        6,
+        384,
+        12,
+        1536,
+    )
+    weights = checkpoint.read_weights(checkpoint.find() / "model.safetensors")
+    assert f"{sum(tensor.size for tensor in weights.values()):,}" in (ROOT / "weights" / "README.md").read_text()
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    commands = re.findall(r"^    (pip install .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) == 2 and "numpy_distilbert ask" in commands[0] and "pytest" in commands[1]
+    assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
+    pytest.importorskip("setuptools", "70.1", reason="builds a wheel without the network, which needs setuptools here")
+    source, site, elsewhere = tmp_path / "source", tmp_path / "site", tmp_path / "elsewhere"
+    for name in ("numpy_distilbert", "weights"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 60e6
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", "--target", site, wheel], check=True)
+    shutil.rmtree(source)
+    elsewhere.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    program = "import numpy_distilbert.checkpoint as c, numpy_distilbert.cli as cli, sys; print(c.find()); cli.main(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "ask",
+        "Where does Ada live?",
+        "--context",
+        "Ada lives in Turin.",
+        "--json",
+    ]
+    done = subprocess.run(
+        command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    found, answer = done.stdout.splitlines()
+    assert Path(found) == site / "numpy_distilbert" / "weights" / checkpoint.DEFAULT
+    assert json.loads(answer)["answer"] == "Turin"
+    assert (site / "numpy_distilbert" / "py.typed").exists() and (
+        site / "numpy_distilbert" / "weights" / "README.md"
+    ).exists()
+
+
+def test_the_examples_of_the_readme_and_the_package_are_true():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    answer = names["qa"](question="Where does Ada live?", context="My name is Ada and I live in Turin.")
+    assert f"# {answer | {'score': 0}}" == re.sub(r"0\.9579\d+", "0", blocks[0].splitlines()[-1])
+    assert names["output"].start_logits.shape == (1, 13) and len(names["output"].hidden_states) == 7
+    assert doctest.testmod(numpy_distilbert).failed == 0
