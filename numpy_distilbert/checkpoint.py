@@ -7,6 +7,7 @@ tokenizer_config.json    cased or uncased, and the longest input; may be absent
 """
 
 import json
+import os
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,16 @@ class CheckpointError(ValueError):
 def find(path: str | PathLike[str] | None = None) -> Path:
     """The folder of a checkpoint: the one named, or with None the embedded default.
 
-    Raises CheckpointError if there is no such folder.
+    Raises CheckpointError if there is no such folder, TypeError if path is not a path.
     """
     if path is not None:
-        folder = Path(path)
-        if not folder.is_dir():
+        if not isinstance(path, (str, PathLike)):
+            raise TypeError(f"path must be a str or a path, got {type(path).__name__}.")
+        if not os.path.isdir(path):
             raise CheckpointError(
-                f"{path}: no such folder. Name the folder that holds config.json and model.safetensors."
+                f"{path or repr(path)}: no such folder. Name the folder that holds config.json and model.safetensors."
             )
-        return folder
+        return Path(path)
     for weights in (PACKAGE / "weights", PACKAGE.parent / "weights"):  # in a wheel; beside the package in a clone
         if (weights / DEFAULT).is_dir():
             return weights / DEFAULT
@@ -81,6 +83,8 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     """The tensors of a safetensors file under their published names, F32 or F16 in the file, float32 in memory.
 
+    LayerNorm.gamma and LayerNorm.beta, as transformers 5.2.0 saves a model it had loaded, become weight and bias.
+
     Raises CheckpointError if the file cannot be read, is not safetensors or holds another dtype.
     """
     weights = {}
@@ -92,7 +96,11 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
                     raise CheckpointError(
                         f"{path}: tensor {name} is {dtype}, needs F32 or F16. Save the model in float32."
                     )
-                weights[name] = file.get_tensor(name).astype(np.float32, copy=False)
+                weights[_current_name(name)] = file.get_tensor(name).astype(np.float32, copy=False)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
     return weights
+
+
+def _current_name(name: str) -> str:
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

@@ -1,11 +1,12 @@
 """The command line: one subcommand per verb.
 
-Exit status 0 done; 2 the call or its files were wrong, then one line on standard error says what and what to do; 130
-stopped by Ctrl-C.
+Exit status 0 done; 1 the output could not be written; 2 the call or its files were wrong; then one line on standard
+error says what and what to do. 130 stopped by Ctrl-C.
 """
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -25,21 +26,31 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the call in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{PROGRAM}: {message} (see {self.prog} --help)\n")
+        self.exit(_fail(2, f"{message} (see {self.prog} --help)"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; None means the arguments of the process. Returns the exit status."""
     parsed = _parser().parse_args(arguments)
-    sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    if sys.stdout is None:
+        return _fail(1, "the answer could not be written (standard output is closed).")
     try:
-        parsed.run(parsed)
-    except (OSError, ValueError, TypeError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
+        output = parsed.run(parsed)
+    except ValueError as error:  # CheckpointError is one
+        return _fail(2, str(error))
     except KeyboardInterrupt:
         return 130
+    try:
+        print(output, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
+        return _fail(1, f"the answer could not be written ({error.strerror}).")
     return 0
+
+
+def _fail(status: int, message: str) -> int:
+    print(f"{PROGRAM}: {_printable(message)}", file=sys.stderr)
+    return status
 
 
 def _parser() -> Parser:
@@ -58,46 +69,48 @@ def _parser() -> Parser:
     return parser
 
 
-def _ask(arguments: argparse.Namespace) -> None:
+def _ask(arguments: argparse.Namespace) -> str:
     context = _context(arguments)
     answers = QuestionAnswerer.from_pretrained(arguments.model)(
         question=arguments.question, context=context, top_k=arguments.top_k
     )
     if arguments.json:
-        print(json.dumps(answers))
-    else:
-        for answer in answers if isinstance(answers, list) else [answers]:
-            print(_shown(answer, context, colour=sys.stdout.isatty()))
+        return json.dumps(answers)
+    shown = [_shown(answer, context) for answer in (answers if isinstance(answers, list) else [answers])]
+    encoding = sys.stdout.encoding or "utf-8"
+    return "\n".join(shown).encode(encoding, errors="replace").decode(encoding)  # what it cannot write becomes "?"
 
 
 def _context(arguments: argparse.Namespace) -> str:
-    if arguments.context is not None:
-        return arguments.context
+    context: str | None = arguments.context
+    if context is not None:
+        return context
+    source = "standard input" if arguments.file is None else arguments.file
+    if arguments.file is None and sys.stdin is None:
+        raise ValueError("standard input is closed. Give the text with --context or --file.")
     if arguments.file is None and sys.stdin.isatty():
         print("Type or paste the text, then end it with Ctrl-D on a line of its own.", file=sys.stderr)
-    source = "standard input" if arguments.file is None else arguments.file
     try:
         data = sys.stdin.buffer.read() if arguments.file is None else Path(arguments.file).read_bytes()
         return data.decode("utf-8")  # not text mode, which would turn \r\n into \n and shift every offset
     except OSError as error:
-        raise OSError(f"{source}: cannot be read ({error.strerror}).") from error
+        raise ValueError(f"{source}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
 
 
-def _shown(answer: Answer, context: str, colour: bool) -> str:
-    """Two lines: the answer with its score, and the sentence it stands in."""
+def _shown(answer: Answer, context: str) -> str:
+    """Two lines: the answer with its score, and the sentence it stands in, highlighted if a terminal shows it."""
     low, high = answer["start"], answer["end"]
     begin = max([0, *(end.end() for end in SENTENCE_END.finditer(context[:low]))])
     after = SENTENCE_END.search(context, high)
     finish = after.start() if after else len(context)
     before = "…" * (low - begin > SHOWN) + _printable(context[max(begin, low - SHOWN) : low])
     behind = _printable(context[high : min(finish, high + SHOWN)]) + "…" * (finish - high > SHOWN)
-    highlight, bold, plain = (HIGHLIGHT, BOLD, PLAIN) if colour else ("", "", "")
+    highlight, bold, plain = (HIGHLIGHT, BOLD, PLAIN) if sys.stdout.isatty() else ("", "", "")
     text = _printable(answer["answer"])
-    return (
-        f"{bold}{text}{plain}  ({answer['score']:.2f})\n    {before.lstrip()}{highlight}{text}{plain}{behind.rstrip()}"
-    )
+    heading = f"{bold}{text}{plain}  ({answer['score']:.2f})"
+    return f"{heading}\n    {before.lstrip()}{highlight}{text}{plain}{behind.rstrip()}"
 
 
 def _printable(text: str) -> str:

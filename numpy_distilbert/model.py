@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checkpoint
+from .arguments import check_bool
 from .checkpoint import CheckpointError
 from .kernels import Array, attention, gelu, layer_norm, linear
 
@@ -195,6 +196,8 @@ class DistilBertModel:
         A position with mask 0 is attended to by no other. What stands at such positions in the output has no meaning.
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
+        check_bool("output_hidden_states", output_hidden_states)
+        check_bool("output_attentions", output_attentions)
         ids = _checked_ids(input_ids, self.config)
         mask = _checked_mask(attention_mask, ids)
         x = embed(ids, self.embeddings)
@@ -265,10 +268,10 @@ def _load(model: type[Model], path: str | PathLike[str] | None) -> Model:
 
 def _checked_ids(input_ids: ArrayLike, config: Config) -> Ids:
     ids = _rectangle("input_ids", input_ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"input_ids must be integers, got dtype {ids.dtype}.")
     if ids.ndim != 2 or ids.size == 0:
         raise ValueError(f"input_ids must have shape (batch, sequence) with at least one token, got {ids.shape}.")
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"input_ids must be integers, got dtype {ids.dtype}.")
     if ids.shape[1] > config.max_position_embeddings:
         raise ValueError(
             f"input_ids has {ids.shape[1]} tokens a row, the model has {config.max_position_embeddings} positions."

@@ -12,13 +12,13 @@ from typing import TypedDict
 import numpy as np
 
 from . import checkpoint
+from .arguments import check_bool, check_integer, check_text
 from .checkpoint import CheckpointError
 from .kernels import Array, softmax
 from .model import DistilBertForQuestionAnswering
-from .tokenizer import Encoding, Tokenizer
+from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
-MIN_SEQ_LEN = 4  # [CLS], two [SEP] and a token of the context
 
 
 class Answer(TypedDict):
@@ -80,13 +80,15 @@ class QuestionAnswerer:
         fewer. A context in which nothing is left to point at (control characters only) has the empty answer, score 0.
         Raises TypeError or ValueError that names the argument and what it must be.
         """
-        _check_text("question", question)
-        _check_text("context", context)
-        _check_integer("top_k", top_k, 1)
-        _check_integer("max_answer_len", max_answer_len, 1)
-        _check_integer("max_question_len", max_question_len, 1)
-        _check_bool("handle_impossible_answer", handle_impossible_answer)
-        _check_bool("align_to_words", align_to_words)
+        for name, text in (("question", question), ("context", context)):
+            check_text(name, text)
+            if not text.strip():
+                raise ValueError(f"{name} must not be blank, got {text[:20]!r}.")
+        top_k = check_integer("top_k", top_k, 1)
+        max_answer_len = check_integer("max_answer_len", max_answer_len, 1)
+        max_question_len = check_integer("max_question_len", max_question_len, 1)
+        check_bool("handle_impossible_answer", handle_impossible_answer)
+        check_bool("align_to_words", align_to_words)
         max_seq_len, doc_stride = self._window_size(max_seq_len, doc_stride)
         answers: dict[str, Answer] = {}  # by text in lower case
         null_score = np.inf
@@ -112,12 +114,12 @@ class QuestionAnswerer:
         positions = self.model.config.max_position_embeddings
         if max_seq_len is None:
             max_seq_len = min(MAX_SEQ_LEN, positions, self.tokenizer.model_max_length or MAX_SEQ_LEN)
-        _check_integer("max_seq_len", max_seq_len, MIN_SEQ_LEN)
+        max_seq_len = check_integer("max_seq_len", max_seq_len, MIN_WINDOW)
         if max_seq_len > positions:
             raise ValueError(f"max_seq_len must be at most {positions}, the positions of the model, got {max_seq_len}.")
         if doc_stride is None:
             doc_stride = min(DOC_STRIDE, max_seq_len // 2)
-        _check_integer("doc_stride", doc_stride, 0)
+        doc_stride = check_integer("doc_stride", doc_stride, 0)
         if doc_stride >= max_seq_len:
             raise ValueError(f"doc_stride must be less than max_seq_len ({max_seq_len}), got {doc_stride}.")
         return max_seq_len, doc_stride
@@ -163,22 +165,3 @@ def word_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
     while words[last + 1] == words[last]:
         last += 1
     return token_span(window, first, last)
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {type(value).__name__}.")
-    if not value.strip():
-        raise ValueError(f"{name} must not be blank, got {value[:20]!r}.")
-
-
-def _check_integer(name: str, value: object, lowest: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}.")
-    if value < lowest:
-        raise ValueError(f"{name} must be at least {lowest}, got {value}.")
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be a bool, got {type(value).__name__}.")

@@ -10,18 +10,21 @@ Hugging Face tokenizers library (BertNormalizer, BertPreTokenizer, WordPiece), w
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from os import PathLike
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import regex
 
 from . import checkpoint
+from .arguments import check_integer, check_text
 from .checkpoint import CheckpointError
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
 REMEMBERED_WORDS = 1 << 16
+MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
 
 # Each is the inside of a regular expression's character class. Cc counts as whitespace only for \t \n \r.
 WHITESPACE = r"\t\n\r\p{Zs}\p{Zl}\p{Zp}"
@@ -49,7 +52,7 @@ class Encoding:
     offsets: list[tuple[int, int]]
     word_ids: list[int | None]
     sequence_ids: list[int | None]
-    pieces: Mapping[int, str]  # of the tokenizer
+    pieces: Mapping[int, str] = field(repr=False, compare=False)  # of the tokenizer, by id
 
     @property
     def tokens(self) -> list[str]:
@@ -72,7 +75,7 @@ class Tokens(NamedTuple):
     word_ids: list[int]
 
     def cut(self, start: int, stop: int) -> "Tokens":
-        return Tokens(*(column[start:stop] for column in self))
+        return Tokens(self.ids[start:stop], self.offsets[start:stop], self.word_ids[start:stop])
 
 
 class Tokenizer:
@@ -89,8 +92,13 @@ class Tokenizer:
         """vocab: pieces to ids, [UNK], [CLS] and [SEP] among them; strip_accents: None means as lowercase.
 
         model_max_length: the longest input of the model in tokens, None if unknown; kept for callers, never enforced.
-        Raises CheckpointError if one of the three special tokens is missing.
+        Raises TypeError or ValueError if vocab is not a mapping of pieces to ids of their own, CheckpointError if one of
+        the three special tokens is missing.
         """
+        if not isinstance(vocab, Mapping):
+            raise TypeError(f"vocab must be a mapping of pieces to ids, got {type(vocab).__name__}.")
+        if len(set(vocab.values())) < len(vocab) or not all(type(i) is int and i >= 0 for i in vocab.values()):
+            raise ValueError("vocab must give every piece an id of its own, an int from 0 up.")
         for token in ("[UNK]", "[CLS]", "[SEP]"):
             if token not in vocab:
                 raise CheckpointError(f"no {token} among the pieces. This is not the vocabulary of a BERT tokenizer.")
@@ -117,16 +125,15 @@ class Tokenizer:
         cannot be read or is not what it should be.
         """
         folder = checkpoint.find(path)
-        path = folder / "tokenizer_config.json"
-        settings = checkpoint.read_json(path) if path.exists() else {}
+        settings = _read_settings(folder / "tokenizer_config.json")
         vocab = checkpoint.read_vocabulary(folder / "vocab.txt")
         try:
             return cls(
                 vocab,
-                lowercase=settings.get("do_lower_case", True),
-                strip_accents=settings.get("strip_accents"),
-                tokenize_chinese_chars=settings.get("tokenize_chinese_chars", True),
-                model_max_length=settings.get("model_max_length"),
+                lowercase=settings["do_lower_case"],
+                strip_accents=settings["strip_accents"],
+                tokenize_chinese_chars=settings["tokenize_chinese_chars"],
+                model_max_length=settings["model_max_length"],
             )
         except CheckpointError as error:
             raise CheckpointError(f"{folder / 'vocab.txt'}: {error}") from None
@@ -136,10 +143,10 @@ class Tokenizer:
 
         Raises TypeError if text or pair is not a str.
         """
-        _check_text("text", text)
+        check_text("text", text)
         if pair is None:
             return self._encoding(self._tokens(text))
-        _check_text("pair", pair)
+        check_text("pair", pair)
         return self._encoding(self._tokens(text), self._tokens(pair))
 
     def windows(
@@ -155,18 +162,17 @@ class Tokenizer:
         The question keeps its first max_question_length tokens, and never so many that no token of the context fits
         beside it. stride is cut to what leaves each window a token of its own. At least one window, even for a context
         without tokens. Lengths count [CLS] and [SEP]. As truncation="only_second" with overflow in transformers.
-        Raises ValueError if max_length < 4 or stride < 0, TypeError if question or context is not a str.
+        Raises TypeError or ValueError that names the argument.
         """
-        _check_text("question", question)
-        _check_text("context", context)
-        if max_length < 4:
-            raise ValueError(f"max_length must be at least 4 ([CLS], two [SEP] and a token), got {max_length}.")
-        if stride < 0:
-            raise ValueError(f"stride must not be negative, got {stride}.")
+        check_text("question", question)
+        check_text("context", context)
+        max_length = check_integer("max_length", max_length, MIN_WINDOW)
+        stride = check_integer("stride", stride, 0)
+        if max_question_length is None:
+            max_question_length = max_length
+        max_question_length = check_integer("max_question_length", max_question_length, 1)
         room = max_length - 3
-        asked = self._tokens(question).cut(
-            0, room - 1 if max_question_length is None else min(max_question_length, room - 1)
-        )
+        asked = self._tokens(question).cut(0, min(max_question_length, room - 1))
         room -= len(asked.ids)
         step = max(1, room - stride)
         text = self._tokens(context)
@@ -242,6 +248,16 @@ class Tokenizer:
         return Encoding(ids, offsets, word_ids, sequence_ids, self._pieces)
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {type(value).__name__}.")
+def _read_settings(path: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says of us, with the defaults for what is absent, be it the whole file."""
+    settings = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "model_max_length": None}
+    given = checkpoint.read_json(path) if path.exists() else {}
+    for name in settings.keys() & given.keys():
+        value = settings[name] = given[name]
+        if name == "model_max_length":
+            # transformers writes "no limit" as an integer near 1e30
+            if value is not None and (type(value) is not int or value < MIN_WINDOW):
+                raise CheckpointError(f"{path}: {name} is {value!r}, needs an integer from {MIN_WINDOW} up.")
+        elif type(value) is not bool and not (name == "strip_accents" and value is None):
+            raise CheckpointError(f"{path}: {name} is {value!r}, needs true or false.")
+    return settings

@@ -68,6 +68,16 @@ def test_float32_and_float16_files_become_float32_arrays(tmp_path):
             np.testing.assert_array_equal(array, weights[name].astype(dtype).astype(np.float32))
 
 
+def test_layer_norms_may_have_their_old_names(tmp_path):
+    weights = random_weights(SHAPES["odd"], seed=1)
+    old = {
+        n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta") for n in weights
+    }
+    assert len(old - weights.keys()) == 2
+    save_file(dict(zip(sorted(old), (weights[name] for name in sorted(weights)))), tmp_path / "model.safetensors")
+    assert checkpoint.read_weights(tmp_path / "model.safetensors").keys() == weights.keys()
+
+
 def test_the_small_checkpoint_answers(small):
     assert QuestionAnswerer.from_pretrained(small)("a b?", "bc a.")["answer"] in "bc a."
 
@@ -102,6 +112,17 @@ REFUSED = [
     (content("vocab.txt", b"[UNK]\na\nb\na\n"), r"vocab\.txt: line 4 repeats 'a' of line 2"),
     (content("vocab.txt", b"[UNK]\n[CLS]\n[SEP]\na\nb\nc\nd\ne\nf\ng\nh\ni\n"), r"up to id 11, .* vocab_size is 11"),
     (content("tokenizer_config.json", b"1"), r"tokenizer_config\.json: holds int"),
+    (content("tokenizer_config.json", b'{"do_lower_case": "no"}'), r"config\.json: do_lower_case is 'no', needs true"),
+    (content("tokenizer_config.json", b'{"strip_accents": 1}'), r"config\.json: strip_accents is 1, needs true"),
+    (
+        content("tokenizer_config.json", b'{"tokenize_chinese_chars": null}'),
+        r"tokenize_chinese_chars is None, needs true",
+    ),
+    (
+        content("tokenizer_config.json", b'{"model_max_length": "9"}'),
+        r"model_max_length is '9', needs an integer from 4",
+    ),
+    (content("tokenizer_config.json", b'{"model_max_length": 3}'), r"model_max_length is 3, needs an integer from 4"),
 ]
 
 
@@ -114,8 +135,13 @@ def test_refused_by_name(change, message, small):
 
 def test_a_missing_folder_is_named(tmp_path):
     for load in (QuestionAnswerer, DistilBertForQuestionAnswering, Tokenizer):
-        with pytest.raises(CheckpointError, match="nowhere: no such folder"):
-            load.from_pretrained(tmp_path / "nowhere")
+        for path in (tmp_path / "nowhere", tmp_path / ("long" * 2000 + "nowhere"), "nowhere"):
+            with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+                load.from_pretrained(path)
+        with pytest.raises(CheckpointError, match="'': no such folder"):
+            load.from_pretrained("")
+        with pytest.raises(TypeError, match="path must be a str or a path, got int"):
+            load.from_pretrained(3)
 
 
 def test_the_model_needs_no_vocabulary(small):
@@ -128,7 +154,10 @@ def test_changed_bytes_load_or_are_refused(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     write_checkpoint(folder, "one_head")
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n##c\n.\n")
-    path = folder / data.draw(st.sampled_from(["config.json", "model.safetensors", "vocab.txt"]))
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 24}')
+    path = folder / data.draw(
+        st.sampled_from(["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"])
+    )
     content = bytearray(path.read_bytes())
     at = data.draw(st.integers(0, min(len(content), 2000) - 1))
     content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))

@@ -129,6 +129,8 @@ WRONG = {
     "top_k 0": (["ask", "Who?", "--context", "a", "--top-k", "0"], "top_k must be at least 1, got 0"),
     "top_k not a number": (["ask", "Who?", "--context", "a", "--top-k", "x"], "--top-k: invalid int value: 'x'"),
     "unknown verb": (["answer"], "invalid choice: 'answer'"),
+    "unknown option": (["ask", "Who?", "--wat\nx\x1b[2J"], "unrecognized arguments: --wat x\ufffd[2J"),
+    "a file name of two lines": (["ask", "Who?", "--file", "a\nb\x1b[2J"], "a b\ufffd[2J: cannot be read"),
 }  # fmt: skip
 
 
@@ -139,4 +141,30 @@ def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path):
     done = subprocess.run(command, input=b"", capture_output=True, cwd=tmp_path, timeout=120)
     assert (done.returncode, done.stdout) == (2, b"")
     error = done.stderr.decode()
+    assert "\x1b" not in error
     assert error.startswith("numpy-distilbert: ") and error.count("\n") == 1 and message in error
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
+def test_output_that_cannot_be_written_is_one_line_and_status_1():
+    command = [sys.executable, "-m", "numpy_distilbert", "ask", QUESTION, "--context", CONTEXT]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == b"numpy-distilbert: the answer could not be written (No space left on device).\n"
+
+
+@pytest.mark.parametrize("closed, status, message", [
+    ("<&-", 2, b"numpy-distilbert: standard input is closed. Give the text with --context or --file.\n"),
+    (">&-", 1, b"numpy-distilbert: the answer could not be written (standard output is closed).\n"),
+])  # fmt: skip
+def test_a_closed_stream_is_one_line(closed, status, message):
+    command = f"exec {sys.executable} -m numpy_distilbert ask Who? {closed}"
+    done = subprocess.run(["sh", "-c", command], input=b"Ada.", stderr=subprocess.PIPE, timeout=120)
+    assert (done.returncode, done.stderr) == (status, message)
+
+
+def test_the_console_script_is_the_same_program():
+    script = os.path.join(os.path.dirname(sys.executable), "numpy-distilbert")
+    done = subprocess.run([script, "--version"], capture_output=True, timeout=120)
+    assert done.stdout == run("--version").stdout

@@ -97,11 +97,11 @@ def test_masks_of_any_number_type_are_the_same(mask, embedded):
 @pytest.mark.parametrize("ids, mask, error, message", [
     ([[1, 2], [3]], None, ValueError, "input_ids has rows of different lengths"),
     ([1, 2], None, ValueError, r"input_ids must have shape \(batch, sequence\) with at least one token, got \(2,\)"),
-    ([[]], None, TypeError, "input_ids must be integers, got dtype float64"),
+    ([[]], None, ValueError, r"input_ids must have shape .* with at least one token, got \(1, 0\)"),
     (np.zeros((1, 0), int), None, ValueError, r"input_ids must have shape .* got \(1, 0\)"),
     ([[1.0]], None, TypeError, "input_ids must be integers, got dtype float64"),
     ([["a"]], None, TypeError, "input_ids must be integers, got dtype <U1"),
-    (None, None, TypeError, "input_ids must be integers, got dtype object"),
+    ([[None]], None, TypeError, "input_ids must be integers, got dtype object"),
     ([[30522]], None, ValueError, "input_ids must lie from 0 to 30521, got values from 30522 to 30522"),
     ([[-1, 5]], None, ValueError, "input_ids must lie from 0 to 30521, got values from -1 to 5"),
     ([[1] * 513], None, ValueError, "input_ids has 513 tokens a row, the model has 512 positions"),
@@ -114,3 +114,9 @@ def test_masks_of_any_number_type_are_the_same(mask, embedded):
 def test_bad_arguments_are_named(ids, mask, error, message, embedded):
     with pytest.raises(error, match=message):
         embedded.model(ids, mask)
+
+
+@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
+def test_flags_that_are_no_bool_are_named(name, embedded):
+    with pytest.raises(TypeError, match=f"{name} must be a bool, got str"):
+        embedded.model([[1]], **{name: "no"})

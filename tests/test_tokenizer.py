@@ -160,8 +160,20 @@ def test_a_vocabulary_without_a_special_token_is_refused(missing):
     (lambda t: t.windows(1, "a"), TypeError, "question must be a str, got int"),
     (lambda t: t.windows("a", ["b"]), TypeError, "context must be a str, got list"),
     (lambda t: t.windows("a", "b", max_length=3), ValueError, "max_length must be at least 4"),
-    (lambda t: t.windows("a", "b", stride=-1), ValueError, "stride must not be negative"),
+    (lambda t: t.windows("a", "b", max_length=9.0), TypeError, "max_length must be an int, got float"),
+    (lambda t: t.windows("a", "b", stride=-1), ValueError, "stride must be at least 0, got -1"),
+    (lambda t: t.windows("a", "b", stride=None), TypeError, "stride must be an int, got NoneType"),
+    (lambda t: t.windows("a", "b", max_question_length=0), ValueError, "max_question_length must be at least 1, got 0"),
+    (lambda t: t.windows("a", "b", max_question_length="1"), TypeError, "max_question_length must be an int, got str"),
+    (lambda t: Tokenizer(["[UNK]"]), TypeError, "vocab must be a mapping of pieces to ids, got list"),
+    (lambda t: Tokenizer(SPECIAL | {"a": 0}), ValueError, "vocab must give every piece an id of its own"),
+    (lambda t: Tokenizer(SPECIAL | {"a": -1}), ValueError, "vocab must give every piece an id of its own"),
+    (lambda t: Tokenizer(SPECIAL | {"a": "3"}), ValueError, "vocab must give every piece an id of its own"),
 ])  # fmt: skip
 def test_bad_arguments_are_named(call, error, message, embedded):
     with pytest.raises(error, match=message):
         call(embedded.tokenizer)
+
+
+def test_an_encoding_is_shown_without_the_whole_vocabulary(embedded):
+    assert len(repr(embedded.tokenizer("Ada"))) < 300
