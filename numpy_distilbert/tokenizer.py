@@ -1,42 +1,51 @@
-"""Text to token ids: BERT's WordPiece tokenizer, with the place of every piece in the text as given.
+"""Text to token ids and back: BERT's WordPiece tokenizer, with the place of every piece in the text as given.
 
 split → normalise → WordPiece → pairs and windows. The published tokenizers normalise first. Here the text is split
 first, which comes to the same because no rule of BERT's normaliser looks across the end of a word, and which lets
-each distinct word be analysed once and remembered.
+each distinct word be analysed once and remembered: that, and a split by one regular expression, is the speed.
 
 Source: Devlin et al. 2018 and its tokenization.py; where that leaves room, the behaviour matched is that of the
 Hugging Face tokenizers library (BertNormalizer, BertPreTokenizer, WordPiece), which transformers uses.
 """
 
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import groupby
 from os import PathLike
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import regex
 
 from . import checkpoint
 from .arguments import check_integer, check_text
+from .characters import (
+    ACCENTED_PUNCTUATION,
+    CJK,
+    LOWER_LETTERS,
+    NONSPACING,
+    PUNCTUATION,
+    REMOVED,
+    SETTLED,
+    UPPER_LETTERS,
+    WHITESPACE,
+)
 from .checkpoint import CheckpointError
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
 REMEMBERED_WORDS = 1 << 16
 MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
+# What decode() takes back of the spaces between pieces, one piece at a time, as the reference does.
+CONTRACTIONS = (" .", " ?", " !", " ,", " n't", " 'm", " 's", " 've", " 're")
 
-# Each is the inside of a regular expression's character class. Cc counts as whitespace only for \t \n \r.
-WHITESPACE = r"\t\n\r\p{Zs}\p{Zl}\p{Zp}"
-PUNCTUATION = r"!-/:-@\[-`{-~\p{P}"
-CJK = (
-    r"\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF"
-    r"\U00020000-\U0002A6DF\U0002A700-\U0002B81F\U0002B920-\U0002CEAF\U0002F800-\U0002FA1F"
-)
-# Punctuation once its accent is stripped (≠ becomes =), so it stands alone when accents are.
-ACCENTED_PUNCTUATION = r"\u037E\u0387\u1FEF\u2260\u226E\u226F"
-# Removed: control, format, private use, the replacement character, and lone surrogates, which count as one.
-REMOVED = regex.compile(r"[[\p{Cc}\p{Cf}\p{Co}\p{Cs}\uFFFD]--[\t\n\r]]", regex.V1)
+is_dropped = regex.compile(f"[{REMOVED}{WHITESPACE}]").match
+is_nonspacing = regex.compile(f"[{NONSPACING}]").match
+newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS))
+is_settled = regex.compile(f"[{SETTLED}]").match
+
+Span = tuple[int, int]  # start and end in characters
+Word = tuple[tuple[int, ...], tuple[Span, ...]]  # ids of its pieces, and their spans from the beginning of the part
 
 
 @dataclass(frozen=True)
@@ -49,29 +58,37 @@ class Encoding:
     """
 
     ids: list[int]
-    offsets: list[tuple[int, int]]
+    offsets: list[Span]
     word_ids: list[int | None]
     sequence_ids: list[int | None]
     pieces: Mapping[int, str] = field(repr=False, compare=False)  # of the tokenizer, by id
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @property
     def tokens(self) -> list[str]:
         """The pieces behind the ids, continuations with their ##."""
         return [self.pieces[i] for i in self.ids]
 
+    def char_to_token(self, position: int, sequence: int = 0) -> int | None:
+        """The token that holds a character of the text (sequence 0) or its pair (1), None for one between tokens."""
+        for token, (start, end) in enumerate(self.offsets):
+            if start <= position < end and self.sequence_ids[token] == sequence:
+                return token
+        return None
 
-class Word(NamedTuple):
-    """The pieces of a word: their ids, and their (start, end) in characters from the beginning of the word."""
-
-    ids: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
+    def word_to_chars(self, word: int, sequence: int = 0) -> Span | None:
+        """The characters of a word, as far as the encoding holds them, None if it holds none."""
+        tokens = [i for i, w in enumerate(self.word_ids) if w == word and self.sequence_ids[i] == sequence]
+        return (self.offsets[tokens[0]][0], self.offsets[tokens[-1]][1]) if tokens else None
 
 
 class Tokens(NamedTuple):
     """A text without [CLS] and [SEP]; the lists are those of Encoding."""
 
     ids: list[int]
-    offsets: list[tuple[int, int]]
+    offsets: list[Span]
     word_ids: list[int]
 
     def cut(self, start: int, stop: int) -> "Tokens":
@@ -88,55 +105,68 @@ class Tokenizer:
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool = True,
         model_max_length: int | None = None,
+        unk_token: str = "[UNK]",
+        cls_token: str = "[CLS]",
+        sep_token: str = "[SEP]",
+        pad_token: str = "[PAD]",
+        mask_token: str = "[MASK]",
+        added_tokens: Mapping[str, int] | None = None,
+        split_special_tokens: bool = False,
     ) -> None:
-        """vocab: pieces to ids, [UNK], [CLS] and [SEP] among them; strip_accents: None means as lowercase.
+        """vocab: pieces to ids, unk_token, cls_token and sep_token among them; strip_accents: None means as lowercase.
 
         model_max_length: the longest input of the model in tokens, None if unknown; kept for callers, never enforced.
-        Raises TypeError or ValueError if vocab is not a mapping of pieces to ids of their own, CheckpointError if one of
-        the three special tokens is missing.
+        added_tokens: further special tokens with their ids. split_special_tokens: special tokens that stand in a text
+        are plain text, so that a hostile document cannot forge a separator.
+        Raises TypeError or ValueError if vocab is not a mapping of pieces to ids of their own, CheckpointError if one
+        of the first three special tokens is missing.
         """
         if not isinstance(vocab, Mapping):
             raise TypeError(f"vocab must be a mapping of pieces to ids, got {type(vocab).__name__}.")
-        if len(set(vocab.values())) < len(vocab) or not all(type(i) is int and i >= 0 for i in vocab.values()):
-            raise ValueError("vocab must give every piece an id of its own, an int from 0 up.")
-        for token in ("[UNK]", "[CLS]", "[SEP]"):
-            if token not in vocab:
-                raise CheckpointError(f"no {token} among the pieces. This is not the vocabulary of a BERT tokenizer.")
         self.vocab = dict(vocab)
+        self.special_tokens = dict(added_tokens or {})
+        for token in (unk_token, cls_token, sep_token, pad_token, mask_token):
+            if token in vocab:
+                self.special_tokens[token] = vocab[token]
+            elif token not in self.special_tokens and token in (unk_token, cls_token, sep_token):
+                raise CheckpointError(f"no {token} among the pieces. This is not the vocabulary of a BERT tokenizer.")
+        everything = self.vocab | self.special_tokens
+        if len(set(everything.values())) < len(everything) or any(
+            type(i) is not int or i < 0 for i in everything.values()
+        ):
+            raise ValueError("vocab must give every piece an id of its own, an int from 0 up.")
         self.lowercase = lowercase
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.tokenize_chinese_chars = tokenize_chinese_chars
         self.model_max_length = model_max_length
-        self._pieces = {i: piece for piece, i in self.vocab.items()}
+        self.split_special_tokens = split_special_tokens
+        self._unk, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
+        self._pieces = {i: piece for piece, i in everything.items()}
+        self._continuations = {piece[2:]: i for piece, i in self.vocab.items() if piece.startswith("##")}
         self._longest_piece = max(map(len, self.vocab))
-        special = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in vocab]
-        alone = PUNCTUATION + CJK * tokenize_chinese_chars + ACCENTED_PUNCTUATION * self.strip_accents
-        self._split = regex.compile(
-            rf"{'|'.join(map(regex.escape, special))}|[{alone}]|[^{alone}{WHITESPACE}]+", regex.V0
-        )
-        self._special = {token: Word((self.vocab[token],), ((0, len(token)),)) for token in special}
-        self._analyse = lru_cache(REMEMBERED_WORDS)(self._analyse_word)
+        self._split_special = None if split_special_tokens else special_pattern(self.special_tokens)
+        self._split_words = word_pattern(self.tokenize_chinese_chars, self.strip_accents)
+        self._words: dict[str, Word] = {}
 
     @classmethod
-    def from_pretrained(cls, path: str | PathLike[str] | None = None) -> "Tokenizer":
-        """Read vocab.txt and tokenizer_config.json of a folder, or with None of the embedded checkpoint.
+    def from_pretrained(
+        cls, path: str | PathLike[str] | None = None, split_special_tokens: bool | None = None
+    ) -> "Tokenizer":
+        """Read the tokenizer in a folder, or with None of the embedded checkpoint.
 
-        do_lower_case is true when absent, as in transformers' DistilBertTokenizer. Raises CheckpointError if a file
-        cannot be read or is not what it should be.
+        The pieces are those of tokenizer.json where there is one, else of vocab.txt. Settings are those of
+        tokenizer_config.json, else of tokenizer.json, else the defaults, do_lower_case true among them as in
+        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before both.
+        Raises CheckpointError if a file cannot be read or is not what it should be.
         """
         folder = checkpoint.find(path)
-        settings = _read_settings(folder / "tokenizer_config.json")
-        vocab = checkpoint.read_vocabulary(folder / "vocab.txt")
+        file, settings = checkpoint.read_tokenizer(folder)
+        if split_special_tokens is not None:
+            settings["split_special_tokens"] = split_special_tokens
         try:
-            return cls(
-                vocab,
-                lowercase=settings["do_lower_case"],
-                strip_accents=settings["strip_accents"],
-                tokenize_chinese_chars=settings["tokenize_chinese_chars"],
-                model_max_length=settings["model_max_length"],
-            )
-        except CheckpointError as error:
-            raise CheckpointError(f"{folder / 'vocab.txt'}: {error}") from None
+            return cls(**settings)
+        except ValueError as error:  # CheckpointError is one
+            raise CheckpointError(f"{file}: {error}") from None
 
     def __call__(self, text: str, pair: str | None = None) -> Encoding:
         """[CLS] text [SEP], and with a pair [CLS] text [SEP] pair [SEP]. Never truncates.
@@ -179,85 +209,150 @@ class Tokenizer:
         starts = range(0, max(1, len(text.ids) - room + step), step)
         return [self._encoding(asked, text.cut(start, start + room)) for start in starts]
 
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
+
+        Special tokens are left out or kept. As Tokenizer.decode of the tokenizers library.
+        Raises ValueError for an id that is not in the vocabulary.
+        """
+        text: list[str] = []
+        for i in ids:
+            if i not in self._pieces:
+                raise ValueError(f"ids must be ids of the vocabulary, got {i!r}.")
+            piece = self._pieces[i]
+            if skip_special_tokens and piece in self.special_tokens:
+                continue
+            if text:
+                piece = piece[2:] if piece.startswith("##") else f" {piece}"
+            for contraction in CONTRACTIONS:
+                piece = piece.replace(contraction, contraction[1:])
+            text.append(piece)
+        return "".join(text)
+
     def _tokens(self, text: str) -> Tokens:
         ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
+        offsets: list[Span] = []
         word_ids: list[int] = []
-        words = 0
-        for match in self._split.finditer(text):
-            word, at = match.group(), match.start()
-            analyse = self._analyse if len(word) <= MAX_WORD_LENGTH else self._analyse_word  # remembers no giants
-            found = self._special.get(word) or analyse(word)
-            if found.ids:
-                ids += found.ids
-                offsets += [(at + start, at + end) for start, end in found.spans]
-                word_ids += [words] * len(found.ids)
+        words = at = 0
+        remembered = self._words
+        for part in self._parts(text):
+            pieces, spans = remembered.get(part) or self._analyse(part)
+            if pieces:
+                ids += pieces
+                for start, end in spans:
+                    offsets.append((at + start, at + end))
+                    word_ids.append(words)
                 words += 1
+            at += len(part)
         return Tokens(ids, offsets, word_ids)
 
-    def _analyse_word(self, word: str) -> Word:
-        """The longest piece first, greedily; no pieces if normalising leaves nothing of the word."""
-        text, origins = self._normalise(word)
+    def _parts(self, text: str) -> list[str]:
+        """The text cut into words, each with the space before it, further white space and special tokens."""
+        if self._split_special is None:
+            return self._split_words.findall(text)
+        parts: list[str] = []
+        for i, segment in enumerate(self._split_special.split(text)):
+            parts += [segment] if i % 2 else self._split_words.findall(segment)
+        return parts
+
+    def _analyse(self, part: str) -> Word:
+        """The pieces of a part, remembered unless it is a giant; none for white space."""
+        if self._split_special is not None and part in self.special_tokens:
+            word: Word = (self.special_tokens[part],), ((0, len(part)),)
+        else:
+            word = self._word_pieces(*self._normalise(part))
+        if len(part) <= MAX_WORD_LENGTH:
+            if len(self._words) >= REMEMBERED_WORDS:
+                self._words.clear()
+            self._words[part] = word
+        return word
+
+    def _word_pieces(self, text: str, origins: Sequence[int]) -> Word:
+        """The longest piece first, greedily. origins: of each character of text, where the part has it."""
         if not text:
-            return Word((), ())
-        unknown = Word((self.vocab["[UNK]"],), ((origins[0], origins[-1] + 1),))
+            return (), ()
+        unknown = (self._unk,), ((origins[0], origins[-1] + 1),)
         if len(text) > MAX_WORD_LENGTH:
             return unknown
-        ids, spans, start = [], [], 0
+        ids, spans, start, pieces = [], [], 0, self.vocab
         while start < len(text):
             for end in range(min(len(text), start + self._longest_piece), start, -1):
-                piece = self.vocab.get("##" * (start > 0) + text[start:end])
+                piece = pieces.get(text[start:end])
                 if piece is not None:
                     break
             else:
                 return unknown
             ids.append(piece)
             spans.append((origins[start], origins[end - 1] + 1))
-            start = end
-        return Word(tuple(ids), tuple(spans))
+            start, pieces = end, self._continuations
+        return tuple(ids), tuple(spans)
 
-    def _normalise(self, word: str) -> tuple[str, list[int]]:
-        """The word cleaned and, as set, without accents and in lower case; and the origin of each of its characters."""
-        characters, origins = [], []
-        for origin, character in enumerate(word):
-            if REMOVED.match(character):
-                continue
-            for normalised in self._normalise_character(character):
-                characters.append(normalised)
-                origins.append(origin)
-        return "".join(characters), origins
-
-    def _normalise_character(self, character: str) -> str:
+    def _normalise(self, part: str) -> tuple[str, Sequence[int]]:
+        """The word of a part cleaned and, as set, without accents and in lower case; and where each character was."""
+        word = part[1:] if part[0] == " " else part
+        if word.isascii() and word.isalnum():
+            return word.lower() if self.lowercase else word, range(len(part) - len(word), len(part))
+        characters = [(c, origin) for origin, c in enumerate(part) if not is_dropped(c)]
         if self.strip_accents:
-            decomposed = unicodedata.normalize("NFD", character)
-            character = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
-        # One character at a time: str.lower of a whole word would give a final Greek sigma its own form.
-        return "".join(map(str.lower, character)) if self.lowercase else character
+            characters = [(c, origin) for c, origin in decompose(characters) if not is_nonspacing(c)]
+        if self.lowercase:
+            characters = [(low, origin) for c, origin in characters for low in lower(c)]
+        return "".join(c for c, _ in characters), [origin for _, origin in characters]
 
     def _encoding(self, first: Tokens, second: Tokens | None = None) -> Encoding:
-        cls, sep = self.vocab["[CLS]"], self.vocab["[SEP]"]
-        ids = [cls, *first.ids, sep]
+        ids = [self._cls, *first.ids, self._sep]
         offsets = [(0, 0), *first.offsets, (0, 0)]
         word_ids = [None, *first.word_ids, None]
         sequence_ids = [None, *[0] * len(first.ids), None]
         if second is not None:
-            ids += [*second.ids, sep]
+            ids += [*second.ids, self._sep]
             offsets += [*second.offsets, (0, 0)]
             word_ids += [*second.word_ids, None]
             sequence_ids += [*[1] * len(second.ids), None]
         return Encoding(ids, offsets, word_ids, sequence_ids, self._pieces)
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    """What tokenizer_config.json says of us, with the defaults for what is absent, be it the whole file."""
-    settings = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "model_max_length": None}
-    given = checkpoint.read_json(path) if path.exists() else {}
-    for name in settings.keys() & given.keys():
-        value = settings[name] = given[name]
-        if name == "model_max_length":
-            # transformers writes "no limit" as an integer near 1e30
-            if value is not None and (type(value) is not int or value < MIN_WINDOW):
-                raise CheckpointError(f"{path}: {name} is {value!r}, needs an integer from {MIN_WINDOW} up.")
-        elif type(value) is not bool and not (name == "strip_accents" and value is None):
-            raise CheckpointError(f"{path}: {name} is {value!r}, needs true or false.")
-    return settings
+def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:
+    """What special tokens are found with in a text, the longest first; None if there are none to find."""
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    return regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if longest_first else None
+
+
+def word_pattern(tokenize_chinese_chars: bool, strip_accents: bool) -> re.Pattern[str]:
+    """What cuts a text into parts: a word, with the space before it if there is one, or white space.
+
+    The hot loop of the tokenizer, hence the standard library's engine, which finds short matches sooner.
+    """
+    alone = PUNCTUATION + CJK * tokenize_chinese_chars + ACCENTED_PUNCTUATION * strip_accents
+    # What is most frequent stands first, for the classes are long: plain letters, and the space that ends most words.
+    other = f"[^ {WHITESPACE}{alone}]"
+    return re.compile(rf" ?(?:[0-9A-Za-z]+{other}*|[{alone}]|{other}+)|[{WHITESPACE}]+")
+
+
+def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Canonical decomposition (Unicode's NFD) of characters with their origins.
+
+    Where marks change places, the reference's rule: origins stay where they were, and what a decomposition has added
+    takes the origin of what it follows.
+    """
+    pieces = []  # character, whether a decomposition has added it
+    origins = []
+    for character, origin in characters:
+        origins.append(origin)
+        decomposed = unicodedata.normalize("NFD", character) if is_settled(character) else character
+        pieces += [(c, place > 0) for place, c in enumerate(decomposed)]
+    unused = iter(origins)
+    for is_mark, run in groupby(pieces, key=lambda piece: combining_class(piece[0]) > 0):
+        for c, is_added in sorted(run, key=lambda piece: combining_class(piece[0])) if is_mark else run:
+            if not is_added:
+                origin = next(unused)
+            yield c, origin
+
+
+def combining_class(c: str) -> int:
+    return unicodedata.combining(c) if is_settled(c) else 0
+
+
+def lower(c: str) -> str:
+    """One character in lower case. Of one at a time: in a word, str.lower gives a final Greek sigma its own form."""
+    return newer_lower_case.get(c) or (c.lower() if is_settled(c) else c)

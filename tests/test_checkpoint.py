@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import REFERENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from reference.checkpoints import SHAPES, random_weights, write_checkpoint
@@ -43,6 +44,28 @@ def weights(**changes):
 
 def content(name, text):
     return lambda folder: (folder / name).write_bytes(text)
+
+
+def tokenizer_json(part, **changes):
+    def change(folder):
+        file = json.loads((REFERENCE / "template_tokenizer.json").read_text())
+        file[part] |= changes
+        (folder / "tokenizer.json").write_text(json.dumps(file))
+
+    return change
+
+
+def added_token(**changes):
+    token = {
+        "content": "<hi>",
+        "special": True,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+    }
+    text = json.dumps({"added_tokens_decoder": {"8": token | changes}})
+    return lambda folder: (folder / "tokenizer_config.json").write_text(text)
 
 
 def missing(name):
@@ -106,17 +129,62 @@ REFUSED = [
     (weights(qa_outputs__bias=np.zeros(2, np.int64)), r"tensor qa_outputs\.bias is I64, needs F32 or F16"),
     (missing("vocab.txt"), r"vocab\.txt: cannot be read \(No such file"),
     (folder_instead("vocab.txt"), r"vocab\.txt: cannot be read \(Is a directory"),
-    (content("vocab.txt", b""), r"vocab\.txt: no \[UNK\]"),
+    (content("vocab.txt", b""), r"vocab\.txt: is empty, needs one piece on each line"),
     (content("vocab.txt", b"[UNK]\n[CLS]\n"), r"vocab\.txt: no \[SEP\]"),
-    (content("vocab.txt", b"[UNK]\n\xff"), r"vocab\.txt: not UTF-8 text \(byte 6\)"),
+    (content("vocab.txt", b"[UNK]\n\xff"), r"vocab\.txt: not UTF-8 text \(line 2, byte 6\)"),
     (content("vocab.txt", b"[UNK]\na\nb\na\n"), r"vocab\.txt: line 4 repeats 'a' of line 2"),
     (content("vocab.txt", b"[UNK]\n[CLS]\n[SEP]\na\nb\nc\nd\ne\nf\ng\nh\ni\n"), r"up to id 11, .* vocab_size is 11"),
+    (config(n_layers=0), r"config\.json: n_layers is 0, needs a positive integer"),
+    (weights(qa_outputs__weight=np.zeros((3, 6), np.float32)), r"qa_outputs\.weight has shape \(3, 6\)"),
+    (weights(qa_outputs__bias=np.zeros(2)), r"tensor qa_outputs\.bias is F64, needs F32 or F16"),
+    (content("vocab.txt", "[UNK]\n[CLS]\n[SEP]\n".encode("utf-16")), r"vocab\.txt: not UTF-8 text \(line 1, byte 0\)"),
+    (content("tokenizer.json", b"{"), r"tokenizer\.json: not JSON"),
+    (
+        content("tokenizer.json", b"{}"),
+        r"tokenizer\.json: not as the tokenizers library writes it \(KeyError\('model'\)\)",
+    ),
+    (tokenizer_json("model", type="BPE"), r'tokenizer\.json: model\.type is "BPE", needs "WordPiece"'),
+    (tokenizer_json("model", vocab=[]), r"tokenizer\.json: not as the tokenizers library writes it"),
+    (
+        tokenizer_json("model", vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 1}),
+        r"tokenizer\.json: vocab must give every piece",
+    ),
+    (tokenizer_json("model", max_input_chars_per_word=200), r"max_input_chars_per_word is 200, needs 100"),
+    (tokenizer_json("model", continuing_subword_prefix="@@"), r'continuing_subword_prefix is "@@", needs "##"'),
+    (tokenizer_json("normalizer", type="NFC"), r'normalizer\.type is "NFC", needs "BertNormalizer"'),
+    (tokenizer_json("normalizer", clean_text=False), r"normalizer\.clean_text is false, needs true"),
+    (tokenizer_json("normalizer", lowercase=1), r"normalizer\.lowercase is 1, needs true or false"),
+    (
+        tokenizer_json("pre_tokenizer", type="ByteLevel"),
+        r'pre_tokenizer\.type is "ByteLevel", needs "BertPreTokenizer"',
+    ),
+    (
+        tokenizer_json("post_processor", type="ByteLevel"),
+        r'post_processor\.type is "ByteLevel", needs "BertProcessing"',
+    ),
+    (tokenizer_json("post_processor", single=[]), r"tokenizer\.json: not as the tokenizers library writes it"),
+    (added_token(special=False), r"added token '<hi>' is not special"),
+    (added_token(lstrip=True, normalized=True), r"added token '<hi>' is lstrip and normalized"),
+    (added_token(content=""), r"added token .* is not as the tokenizers library writes it"),
+    (
+        content("tokenizer_config.json", b'{"added_tokens_decoder": []}'),
+        r"added_tokens_decoder is \[\], needs an object",
+    ),
+    (content("tokenizer_config.json", b'{"cls_token": 1}'), r"tokenizer_config\.json: cls_token is 1, needs a token"),
+    (content("tokenizer_config.json", b'{"cls_token": "<s>"}'), r"vocab\.txt: no <s> among the pieces"),
+    (
+        content("tokenizer_config.json", b'{"split_special_tokens": 1}'),
+        r"split_special_tokens is 1, needs true or false",
+    ),
     (content("tokenizer_config.json", b"1"), r"tokenizer_config\.json: holds int"),
-    (content("tokenizer_config.json", b'{"do_lower_case": "no"}'), r"config\.json: do_lower_case is 'no', needs true"),
+    (
+        content("tokenizer_config.json", b'{"do_lower_case": "no"}'),
+        r"config\.json: do_lower_case is \"no\", needs true",
+    ),
     (content("tokenizer_config.json", b'{"strip_accents": 1}'), r"config\.json: strip_accents is 1, needs true"),
     (
         content("tokenizer_config.json", b'{"tokenize_chinese_chars": null}'),
-        r"tokenize_chinese_chars is None, needs true",
+        r"tokenize_chinese_chars is null, needs true",
     ),
     (
         content("tokenizer_config.json", b'{"model_max_length": "9"}'),
@@ -149,21 +217,34 @@ def test_the_model_needs_no_vocabulary(small):
     assert DistilBertForQuestionAnswering.from_pretrained(small)([[1, 2]]).start_logits.shape == (1, 2)
 
 
+def test_only_line_feeds_end_a_piece(tmp_path):
+    (tmp_path / "vocab.txt").write_text("a b\n\x85\n\u2028\n \n", encoding="utf-8")
+    assert checkpoint.read_vocabulary(tmp_path / "vocab.txt") == {"a b": 0, "\x85": 1, "\u2028": 2, " ": 3}
+
+
+def test_a_missing_embedded_checkpoint_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PACKAGE", tmp_path / "package")
+    with pytest.raises(CheckpointError, match="Install the package again"):
+        checkpoint.find()
+
+
 @given(data=st.data())
 def test_changed_bytes_load_or_are_refused(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     write_checkpoint(folder, "one_head")
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n##c\n.\n")
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 24}')
-    path = folder / data.draw(
-        st.sampled_from(["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"])
-    )
+    if data.draw(st.booleans()):
+        shutil.copy(REFERENCE / "template_tokenizer.json", folder / "tokenizer.json")
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())))
     content = bytearray(path.read_bytes())
-    at = data.draw(st.integers(0, min(len(content), 2000) - 1))
+    at = data.draw(st.integers(0, min(len(content), 3000) - 1))
     content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     path.write_bytes(content)
-    try:
-        QuestionAnswerer.from_pretrained(folder)
-    except CheckpointError:
-        pass
+    for load in (DistilBertForQuestionAnswering, Tokenizer):
+        try:
+            loaded = load.from_pretrained(folder)
+        except CheckpointError:
+            continue
+        assert loaded("a b").ids if load is Tokenizer else loaded.config.dim == 6
     shutil.rmtree(folder)

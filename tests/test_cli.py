@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from numpy_distilbert import __version__
-from numpy_distilbert.cli import main
+from numpy_distilbert.cli import _shown, main
 
 QUESTION = "Who wrote it?"
 CONTEXT = "The log was kept for forty years. Most of it was written by Maren Holt, in pencil. Nobody read it."
@@ -108,6 +108,47 @@ def test_an_answer_that_the_terminal_cannot_encode_is_shown_with_question_marks(
     assert done.stdout.startswith(b"?ukasz")
 
 
+@pytest.mark.parametrize("context, answer, colour, shown", [
+    ("Title\n\nIt was Ada.\n\nNext", "Ada", False, "Ada  (0.12)\n    It was Ada."),
+    ("Who? It was Ada! Yes.", "Ada", False, "Ada  (0.12)\n    It was Ada!"),
+    (" \n It was Ada\n", "Ada", False, "Ada  (0.12)\n    It was Ada"),
+    ("See Dr. Ada Bo now. No.", "Dr. Ada", False, "Dr. Ada  (0.12)\n    See Dr. Ada Bo now."),
+    ("It was\tA\u200dd\ta\x1b.", "A\u200dd\ta", True,
+     "\x1b[1mA\u200dd a\x1b[0m  (0.12)\n    It was \x1b[1;7mA\u200dd a\x1b[0m\ufffd."),
+])  # fmt: skip
+def test_the_sentence_of_an_answer(context, answer, colour, shown, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: colour)
+    start = context.index(answer)
+    assert _shown({"score": 0.1234, "start": start, "end": start + len(answer), "answer": answer}, context) == shown
+
+
+def test_ctrl_c_is_status_130(monkeypatch):
+    def stop(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numpy_distilbert.cli.QuestionAnswerer.from_pretrained", stop)
+    assert main(["ask", "Who?", "--context", "Ada"]) == 130
+
+
+def test_a_terminal_is_told_how_to_end_the_text():
+    controller, terminal = pty.openpty()
+    os.write(controller, b"Maren Holt wrote it.\n\x04")
+    command = [sys.executable, "-m", "numpy_distilbert", "ask", QUESTION, "--json"]
+    done = subprocess.run(command, stdin=terminal, capture_output=True, timeout=120)
+    os.close(controller)
+    os.close(terminal)
+    assert b"Ctrl-D" in done.stderr and json.loads(done.stdout)["answer"] == "Maren Holt"
+
+
+def test_standard_input_is_utf_8_whatever_the_locale():
+    context = "Grüße! It was written by Maren Holt in pencil."
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "numpy_distilbert", "ask", QUESTION, "--json"]
+    done = subprocess.run(command, input=context.encode(), capture_output=True, env=environment, timeout=120)
+    answer = json.loads(done.stdout)
+    assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
@@ -116,10 +157,11 @@ def test_version(capsys):
 
 WRONG = {
     "no verb": ([], "the following arguments are required: VERB"),
-    "no question": (["ask"], "the following arguments are required: question"),
+    "no question": (["ask"], "arguments are required: question (see numpy-distilbert ask --help)"),
     "blank question": (["ask", " ", "--context", "Ada"], "question must not be blank"),
     "blank context": (["ask", "Who?", "--context", " "], "context must not be blank"),
     "empty standard input": (["ask", "Who?"], "context must not be blank"),
+    "empty context": (["ask", "Who?", "--context", ""], "context must not be blank"),
     "two contexts": (["ask", "Who?", "--context", "a", "--file", "b"], "--file: not allowed with argument --context"),
     "no file": (["ask", "Who?", "--file", "nowhere.txt"], "nowhere.txt: cannot be read (No such file or directory)"),
     "a folder for a file": (["ask", "Who?", "--file", "."], ".: cannot be read (Is a directory)"),

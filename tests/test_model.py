@@ -78,6 +78,27 @@ def test_attentions_are_distributions_over_the_unmasked_positions(case):
         assert (probabilities.swapaxes(1, 3)[mask == 0] == 0).all()
 
 
+@pytest.mark.parametrize("case", ["odd"], indirect=True)
+def test_attentions_follow_from_the_hidden_states(case):
+    model, reference, _ = case
+    ids, mask = reference["input_ids"], reference["attention_mask"]
+    output = model(ids, mask, output_hidden_states=True, output_attentions=True)
+    for x, layer, probabilities in zip(output.hidden_states, model.distilbert.layers, output.attentions):
+        query, key = (
+            (x @ projection.weight.T + projection.bias).reshape(*ids.shape, model.config.n_heads, -1)
+            for projection in (layer.attention.q_lin, layer.attention.k_lin)
+        )
+        odds = np.exp(np.einsum("bihd,bjhd->bhij", query, key) / np.sqrt(query.shape[-1])) * mask[:, None, None, :]
+        np.testing.assert_allclose(probabilities, odds / odds.sum(-1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_ids_and_masks_of_any_integer_type_are_the_same(dtype, embedded):
+    ids = np.array([[101, 204, 102]])
+    narrow = embedded.model(ids.astype(dtype), np.ones(ids.shape, dtype))
+    np.testing.assert_array_equal(narrow.start_logits, embedded.model(ids).start_logits)
+
+
 def test_the_encoder_alone_gives_the_last_hidden_state(embedded):
     ids = [[101, 2040, 102], [101, 102, 0]]
     expected = embedded.model(ids, [[1, 1, 1], [1, 1, 0]], output_hidden_states=True).hidden_states[-1]
@@ -101,6 +122,7 @@ def test_masks_of_any_number_type_are_the_same(mask, embedded):
     (np.zeros((1, 0), int), None, ValueError, r"input_ids must have shape .* got \(1, 0\)"),
     ([[1.0]], None, TypeError, "input_ids must be integers, got dtype float64"),
     ([["a"]], None, TypeError, "input_ids must be integers, got dtype <U1"),
+    ([[True]], None, TypeError, "input_ids must be integers, got dtype bool"),
     ([[None]], None, TypeError, "input_ids must be integers, got dtype object"),
     ([[30522]], None, ValueError, "input_ids must lie from 0 to 30521, got values from 30522 to 30522"),
     ([[-1, 5]], None, ValueError, "input_ids must lie from 0 to 30521, got values from -1 to 5"),

@@ -1,10 +1,12 @@
 """What is shipped: the embedded weights as the model card describes them, and a wheel that works elsewhere."""
 
+import configparser
 import doctest
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,21 +28,34 @@ def test_the_model_card_names_the_sha256_of_every_file():
 
 
 def test_the_model_card_names_the_shape():
-    model = DistilBertForQuestionAnswering.from_pretrained()
-    assert (model.config.n_layers, model.config.dim, model.config.n_heads, model.config.hidden_dim) == (
-        6,
-        384,
-        12,
-        1536,
-    )
-    weights = checkpoint.read_weights(checkpoint.find() / "model.safetensors")
-    assert f"{sum(tensor.size for tensor in weights.values()):,}" in (ROOT / "weights" / "README.md").read_text()
+    card, path = (ROOT / "weights" / "README.md").read_text(), checkpoint.find() / "model.safetensors"
+    c = DistilBertForQuestionAnswering.from_pretrained().config
+    shape = f"{c.n_layers} layers, width {c.dim}, {c.n_heads} heads, hidden {c.hidden_dim}"
+    assert f"{shape}, {c.max_position_embeddings} positions" in card and f"{c.vocab_size:,} pieces" in card
+    assert f"{sum(tensor.size for tensor in checkpoint.read_weights(path).values()):,}, float16 on disk" in card
+    assert f"({path.stat().st_size:,} bytes)" in card
 
 
 def test_ci_runs_the_test_command_of_the_readme():
     commands = re.findall(r"^    (pip install .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(commands) == 2 and "numpy_distilbert ask" in commands[0] and "pytest" in commands[1]
     assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_readme_shows_what_its_command_prints():
+    pattern = r"^    pip install \. && python (-m numpy_distilbert .+)\n\n((?:    .+\n)+)"
+    call, shown = re.search(pattern, (ROOT / "README.md").read_text(), re.MULTILINE).groups()
+    done = subprocess.run([sys.executable, *shlex.split(call)], capture_output=True, text=True, timeout=120)
+    assert done.stdout == re.sub("^    ", "", shown, flags=re.MULTILINE)
+
+
+def test_what_is_imported_is_required():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    code = "".join(path.read_text() for path in (ROOT / "numpy_distilbert").glob("*.py"))
+    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) - set(sys.stdlib_module_names)
+    required = setup["options"]["install_requires"].split()
+    assert {re.match(r"[\w-]+", requirement)[0] for requirement in required} == imported
 
 
 def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):

@@ -8,7 +8,8 @@ from conftest import REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numpy_distilbert.qa import span_probabilities
+from numpy_distilbert import QuestionAnswerer, Tokenizer
+from numpy_distilbert.qa import best_spans, span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text())
 ISLAND = ANSWERS["ISLAND"]
@@ -67,6 +68,40 @@ def test_an_answer_has_at_most_max_answer_len_tokens(embedded):
     assert max(len(embedded.tokenizer(a["answer"]).ids) - 2 for a in answers) == 2
 
 
+def test_equal_means_in_lower_case_not_case_folded(embedded):
+    answers = embedded("Where?", "Straße. STRASSE.", top_k=100)
+    assert {"Straße", "STRASSE"} <= {answer["answer"] for answer in answers}
+
+
+def test_ties_go_to_the_earlier_span(embedded):
+    window = embedded.tokenizer("q", "a b c d e f g h")
+    start, end = np.resize([0.5, 0.25], len(window)), np.full(len(window), 0.5)
+    spans = list(best_spans(start, end, window, max_answer_len=8, count=100))
+    assert len(spans) == 36 and spans == sorted(spans, key=lambda span: (-span[0], *span[1:]))
+
+
+def test_the_empty_answer_scores_its_least_probability_of_any_window(embedded):
+    question, scores = "Who kept the log of the lighthouse?", []
+    for window in embedded.tokenizer.windows(question, ISLAND):
+        output = embedded.model([window.ids])
+        start, end = (span_probabilities(x[0], window) for x in (output.start_logits, output.end_logits))
+        scores.append(float(start[0] * end[0]))
+    assert min(scores) not in (scores[-1], max(scores))
+    answers = embedded(question, ISLAND, top_k=5000, max_answer_len=1, handle_impossible_answer=True)
+    assert [answer["score"] for answer in answers if not answer["answer"]] == [min(scores)]
+
+
+def test_model_max_length_limits_the_windows(embedded):
+    limited = QuestionAnswerer(embedded.model, Tokenizer(embedded.tokenizer.vocab, model_max_length=40))
+    assert limited("Who?", ISLAND) == embedded("Who?", ISLAND, max_seq_len=40)
+
+
+def test_max_question_len_is_64(embedded):
+    question, context = "who kept the log of the lighthouse on the island " * 10, ISLAND[:300]
+    assert embedded(question, context) == embedded(question, context, max_question_len=64)
+    assert embedded(question, context) != embedded(question, context, max_question_len=63)
+
+
 def test_a_long_question_is_cut_to_max_question_len(embedded):
     words = "who kept the log of the lighthouse on the island " * 40
     cut = " ".join(words.split()[:5])
@@ -112,9 +147,10 @@ def test_any_context_has_an_answer_that_is_its_text(context, options, embedded):
 
 
 def test_a_context_of_two_hundred_thousand_characters(embedded):
-    words = "weather and wind were written down each day, " * (200_000 // 45)
-    context = f"{words[:150_000]} The log was kept by Maren Holt. {words[150_000:]}"
+    words = "international understanding approximately administrative representatives " * (200_000 // 72)
+    context = f"{words[:150_000]}. The log was kept by Maren Holt. {words[150_000:]}"
     answer = embedded("Who kept the log?", context, max_seq_len=512, doc_stride=16)
+    assert len(context) >= 200_000
     assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
 
 

@@ -1,22 +1,31 @@
 """The tokenizer against committed output of transformers 5.2.0 (reference/tokens.json), and its invariants."""
 
 import json
+import pickle
+import shutil
 
 import pytest
 from conftest import REFERENCE
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reference.texts import AWKWARD
+from reference.texts import ISLAND, character_blocks, digest, generated_strings, known
 
 from numpy_distilbert import CheckpointError, Tokenizer
 
 CASES = json.loads((REFERENCE / "tokens.json").read_text())
 SPECIAL = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}
+ADDED = {"special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
 @pytest.fixture(scope="module")
-def tokenizers(embedded, cased):
-    return {"uncased": embedded.tokenizer, "cased": cased.tokenizer}
+def tokenizers(embedded, cased, tmp_path_factory):
+    """By the names that reference/tokens.json has for them; two are read from a tokenizer.json alone."""
+    found = {"uncased": embedded.tokenizer, "cased": cased.tokenizer}
+    for name in ("renamed", "template"):
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copy(REFERENCE / f"{name}_tokenizer.json", folder / "tokenizer.json")
+        found[name] = Tokenizer.from_pretrained(folder)
+    return found
 
 
 def as_reference(encoding):
@@ -48,15 +57,41 @@ def test_windows_equal_transformers(case, tokenizers):
     assert [as_reference(window) for window in windows] == case["encodings"]
 
 
+@of_kind("special tokens split")
+def test_special_tokens_in_the_text_may_be_plain_text(case, tokenizers):
+    vocab, lowercase = tokenizers[case["casing"]].vocab, case["casing"] == "uncased"
+    tokenizer = Tokenizer(vocab, lowercase=lowercase, split_special_tokens=True)
+    assert as_reference(tokenizer(case["text"])) == case["encodings"][0]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "decoded" in case], ids=lambda case: case["casing"])
+def test_decoded_text_equals_the_reference(case, tokenizers):
+    tokenizer = tokenizers[case["casing"]]
+    ids = case["encodings"][0]["ids"]
+    assert [tokenizer.decode(ids, skip_special_tokens=skip) for skip in (True, False)] == case["decoded"]
+
+
+@pytest.mark.parametrize("casing", ["uncased", "cased"])
+def test_every_character_is_seen_as_the_reference_sees_it(casing, tokenizers):
+    """Two planes, but for most ideographs: split and normalised between two letters, by digests of 1,024 characters."""
+    tokenizer = tokenizers[casing]
+
+    def words(code):
+        parts = tokenizer._split_words.findall(f"a{chr(code)}b")
+        return [word for word, _ in map(tokenizer._normalise, parts) if word]
+
+    ours = {start: digest(words(code) for code in block) for start, block in character_blocks()}
+    assert ours == json.loads((REFERENCE / "characters.json").read_text())[casing]
+
+
 @pytest.mark.reference
-@given(text=st.text(alphabet=sorted(set("".join(AWKWARD)))))
-def test_generated_texts_equal_the_installed_tokenizers_library(text, embedded):
-    tokenizers = pytest.importorskip(
-        "tokenizers", reason="compares with the tokenizers library, which is not installed"
-    )
-    reference = tokenizers.BertWordPieceTokenizer(dict(embedded.tokenizer.vocab), lowercase=True)
-    encoding, theirs = embedded.tokenizer(text), reference.encode(text)
-    assert (encoding.ids, encoding.offsets, encoding.word_ids) == (theirs.ids, theirs.offsets, theirs.word_ids)
+def test_generated_texts_equal_the_installed_tokenizers_library(tokenizers):
+    library = pytest.importorskip("tokenizers", reason="compares with the tokenizers library, which is not installed")
+    for casing, lowercase in (("uncased", True), ("cased", False)):
+        reference = library.BertWordPieceTokenizer(tokenizers[casing].vocab, lowercase=lowercase)
+        for text in generated_strings(2000, seed=1):
+            ours, theirs = tokenizers[casing](text), reference.encode(known(text))
+            assert (ours.ids, ours.offsets, ours.word_ids) == (theirs.ids, theirs.offsets, theirs.word_ids), text
 
 
 def test_a_lone_surrogate_counts_as_the_replacement_character(embedded):
@@ -142,10 +177,86 @@ def test_settings_come_from_tokenizer_config(tmp_path):
     assert tokenizer.model_max_length == 77
 
 
-def test_words_are_remembered_within_bounds(embedded):
+def test_words_are_remembered_within_bounds(embedded, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.tokenizer.REMEMBERED_WORDS", 10)
     tokenizer = Tokenizer(embedded.tokenizer.vocab)
     tokenizer("word word " + "x" * 100_000)
-    assert tokenizer._analyse.cache_info().currsize == 1 and tokenizer._analyse.cache_info().maxsize
+    assert list(tokenizer._words) == ["word", " word"]  # and no giant
+    text = " ".join(map(str, range(1000)))
+    assert tokenizer(text) == embedded.tokenizer(text)
+    assert len(tokenizer._words) <= 10
+
+
+def test_a_tokenizer_can_be_pickled(embedded):
+    text = "Ada [SEP] lives in Łódź."
+    assert pickle.loads(pickle.dumps(embedded.tokenizer))(text) == embedded.tokenizer(text)
+
+
+def test_pieces_are_those_of_tokenizer_json_before_vocab_txt(tmp_path):
+    shutil.copy(REFERENCE / "template_tokenizer.json", tmp_path / "tokenizer.json")
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\nother\n")
+    assert Tokenizer.from_pretrained(tmp_path)("a other").tokens == ["[CLS]", "a", "[UNK]", "[SEP]"]
+
+
+def test_tokenizer_config_goes_before_tokenizer_json(tmp_path):
+    shutil.copy(REFERENCE / "renamed_tokenizer.json", tmp_path / "tokenizer.json")
+    assert Tokenizer.from_pretrained(tmp_path)("É 漢字 [MASK]").tokens == ["<cls>", "É", "漢字", "[MASK]", "<sep>"]
+    config = {"do_lower_case": True, "strip_accents": False, "tokenize_chinese_chars": True, "model_max_length": 77}
+    config |= {"cls_token": {"content": "a", "special": True}, "sep_token": "b", "split_special_tokens": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer.from_pretrained(tmp_path)
+    assert tokenizer("É 漢字 [MASK]").tokens == ["a", "é", "漢", "字", *["<unk>"] * 3, "b"]
+    assert tokenizer.model_max_length == 77
+    assert Tokenizer.from_pretrained(tmp_path, split_special_tokens=False)("[MASK]").tokens == ["a", "[MASK]", "b"]
+
+
+def test_special_tokens_may_be_renamed_and_added_by_tokenizer_config(tmp_path):
+    (tmp_path / "vocab.txt").write_text("<unk>\n<s>\n</s>\na\n[CLS]\n")
+    renamed = {"unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+    added = {"5": ADDED | {"content": "<hi>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(renamed | {"added_tokens_decoder": added}))
+    tokenizer = Tokenizer.from_pretrained(tmp_path)
+    encoding = tokenizer("a<hi>a [SEP]")
+    assert encoding.tokens == ["<s>", "a", "<hi>", "a", *["<unk>"] * 3, "</s>"]
+    assert tokenizer.decode(encoding.ids) == "a a"
+
+
+def test_decode_refuses_ids_outside_the_vocabulary(embedded):
+    with pytest.raises(ValueError, match="ids must be ids of the vocabulary, got 30522"):
+        embedded.tokenizer.decode([101, 30522])
+
+
+def test_char_to_token_finds_the_token_of_a_character(embedded):
+    encoding = embedded.tokenizer("Who is it?", "It is unaffable Ada.")
+    for sequence, text in enumerate(("Who is it?", "It is unaffable Ada.")):
+        for position, character in enumerate(text):
+            token = encoding.char_to_token(position, sequence)
+            if character == " ":
+                assert token is None
+            else:
+                start, end = encoding.offsets[token]
+                assert start <= position < end and encoding.sequence_ids[token] == sequence
+    assert len(encoding) == len(encoding.ids)
+
+
+@pytest.mark.parametrize("first, last", [
+    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B81F), (0x2B920, 0x2CEAF),
+    (0x2F800, 0x2FA1F),
+])  # fmt: skip
+def test_ideographs_stand_alone(first, last):
+    for code, alone in ((first - 1, False), (first, True), (last, True), (last + 1, False)):
+        spans = [(0, 1), (1, 2), (2, 3)] if alone else [(0, 3)]
+        assert Tokenizer(SPECIAL)(f"a{chr(code)}b").offsets[1:-1] == spans
+
+
+def test_an_unknown_word_lies_from_its_first_to_its_last_kept_character():
+    assert Tokenizer(SPECIAL)("\u200bx\u200by\u200b").offsets[1] == (1, 4)
+
+
+def test_defaults(embedded):
+    assert Tokenizer(SPECIAL | {"a": 3})("A").tokens[1] == "a"
+    windows = embedded.tokenizer.windows("Who?", ISLAND)
+    assert len(windows) > 1 and windows == embedded.tokenizer.windows("Who?", ISLAND, max_length=384, stride=128)
 
 
 @pytest.mark.parametrize("missing", ["[UNK]", "[CLS]", "[SEP]"])

@@ -3,8 +3,7 @@
     pip install torch==2.13.0 transformers==5.2.0
     python tests/reference/make_reference.py
 
-It writes cased_vocab.txt, tokens.json, logits.safetensors and answers.json beside itself, from texts.py, the
-embedded checkpoint and the random ones of checkpoints.py.
+It writes the data files beside itself, from texts.py, the embedded checkpoint and the random ones of checkpoints.py.
 """
 
 import json
@@ -16,8 +15,11 @@ import torch
 import transformers
 from checkpoints import SHAPES, write_checkpoint
 from safetensors.numpy import save_file
-from texts import AWKWARD, ISLAND, PAIRS, QUESTIONS, SHORT
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
+from texts import AWKWARD, ISLAND, PAIRS, QUESTIONS, SHORT, character_blocks, digest, generated_strings, known
+from tokenizers import BertWordPieceTokenizer, Tokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBertTokenizer, pipeline
 
 HERE = Path(__file__).resolve().parent
 EMBEDDED = HERE.parents[1] / "weights" / "distilbert-mini-uncased-squad"
@@ -44,39 +46,65 @@ def write_cased_checkpoint(folder: Path) -> Path:
 
 
 def write_tokens(folders: dict[str, Path]) -> None:
-    """Ids, offsets, word ids and sequence ids of texts, pairs and windows."""
+    """Ids, offsets, word ids and sequence ids of texts, pairs and windows; texts also decoded."""
     cases = []
+
+    def add(casing: str, kind: str, call: dict, encodings: list, **more) -> None:
+        fields = ("ids", "tokens", "offsets", "word_ids", "sequence_ids")
+        found = [{field: getattr(encoding, field) for field in fields} for encoding in encodings]
+        cases.append({"casing": casing, "kind": kind, **call, "encodings": found, **more})
+
+    def add_text(casing: str, backend: Tokenizer, text: str) -> None:
+        encoding = backend.encode(known(text))
+        decoded = [backend.decode(encoding.ids, skip_special_tokens=skip) for skip in (True, False)]
+        add(casing, "text", {"text": text}, [encoding], decoded=decoded)
+
     for casing, folder in folders.items():
         tokenizer = AutoTokenizer.from_pretrained(folder)
-
-        def add(name: str, call: dict, encodings: list) -> None:
-            fields = ("ids", "tokens", "offsets", "word_ids", "sequence_ids")
-            cases.append(
-                {
-                    "casing": casing,
-                    "kind": name,
-                    **call,
-                    "encodings": [{f: getattr(e, f) for f in fields} for e in encodings],
-                }
-            )
-
-        for text in AWKWARD:
-            add("text", {"text": text}, [tokenizer.backend_tokenizer.encode(text)])
+        backend = tokenizer.backend_tokenizer
+        for text in [*AWKWARD, *generated_strings(150, seed=7)]:
+            add_text(casing, backend, text)
         for text, pair in PAIRS:
             # not through transformers, which takes an empty pair for none
-            add("text", {"text": text, "pair": pair}, [tokenizer.backend_tokenizer.encode(text, pair)])
+            add(casing, "text", {"text": text, "pair": pair}, [backend.encode(text, pair)])
+        backend.encode_special_tokens = True
+        for text in AWKWARD:
+            if "[" in text:
+                add(casing, "special tokens split", {"text": text}, [backend.encode(text)])
+        backend.encode_special_tokens = False
         for max_length, stride in ((384, 128), (64, 20), (20, 0)):
             call = {"question": QUESTIONS[0], "context": ISLAND[:1200], "max_length": max_length, "stride": stride}
-            encoded = tokenizer(
-                call["question"],
-                call["context"],
-                truncation="only_second",
-                max_length=max_length,
-                stride=stride,
-                return_overflowing_tokens=True,
-            )
-            add("windows", call, encoded.encodings)
+            options = {"truncation": "only_second", "max_length": max_length, "stride": stride}
+            encoded = tokenizer(call["question"], call["context"], return_overflowing_tokens=True, **options)
+            add(casing, "windows", call, encoded.encodings)
+    for name in ("renamed", "template"):
+        for text in ("A É 漢字 ab acc", "a[SEP]b <sep> <new>a [CLS]<cls> [UNK] <unk>", "a ! b , c . ? a's don't"):
+            add_text(name, Tokenizer.from_file(str(HERE / f"{name}_tokenizer.json")), text)
     (HERE / "tokens.json").write_text(json.dumps(cases, separators=(",", ":")))
+
+
+def write_characters() -> None:
+    """A digest for every block of 1,024 characters of what the reference makes of each between two letters."""
+    digests = {}
+    for casing, lowercase in (("uncased", True), ("cased", False)):
+        normalize, split = BertNormalizer(lowercase=lowercase).normalize_str, BertPreTokenizer().pre_tokenize_str
+        digests[casing] = {
+            start: digest([word for word, _ in split(normalize(f"a{known(chr(code))}b"))] for code in block)
+            for start, block in character_blocks()
+        }
+    (HERE / "characters.json").write_text(json.dumps(digests, indent=0) + "\n")
+
+
+def write_tokenizer_files() -> None:
+    """Two tokenizer.json as the tokenizers library and transformers write them, one with renamed special tokens."""
+    pieces = ["[PAD]", "<unk>", "<cls>", "<sep>", "[MASK]", *"abcÉé漢字", "##b", "##c", "漢字"]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    renamed = {"unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>"}
+    tokenizer = BertWordPieceTokenizer(vocab, lowercase=False, handle_chinese_chars=False, **renamed)
+    tokenizer.add_special_tokens(["<new>"])
+    tokenizer.save(str(HERE / "renamed_tokenizer.json"))
+    vocab = {piece.translate({60: "[", 62: "]"}).upper() if piece[0] == "<" else piece: i for piece, i in vocab.items()}
+    DistilBertTokenizer(vocab=vocab).backend_tokenizer.save(str(HERE / "template_tokenizer.json"))
 
 
 def batch(vocab_size: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +182,9 @@ def main() -> None:
         folders["embedded"] = EMBEDDED
         folders["cased"] = write_cased_checkpoint(Path(temporary) / "cased")
         tokenizers = {"uncased": EMBEDDED, "cased": folders["cased"]}
+        write_tokenizer_files()
         write_tokens(tokenizers)
+        write_characters()
         write_logits(folders)
         write_answers(tokenizers)
 

@@ -1,6 +1,10 @@
-"""What the reference is asked about: texts written for this project."""
+"""What the reference is asked about: texts written for this project, and strings made of awkward parts."""
 
+import hashlib
+import random
+import sys
 import unicodedata
+from collections.abc import Iterable, Iterator
 
 AWKWARD = [
     "",
@@ -31,6 +35,11 @@ AWKWARD = [
     "unaffable Unaffable UNAFFABLE antidisestablishmentarianism 1234567890123",
     "..." + "!" * 30 + "-" * 5 + "___",
     "𝒜𝓁𝓅𝒽𝒶 𝟘𝟙𝟚 𐐀𐐨 𞤀 𞤢 Ꮳ ꭰ",
+    # characters that Unicode tables of different ages see differently
+    "⹃a⹏b ⹒ a\u061db a\u0a76b a\u166db a\u1734b a\u1885b a\u180fb a\u07fdb a\u0898b a\u0890b a\u1df6b",
+    "ꟋA ꟐB Ɤ\ua7cb \u1c89 \U00010d50 \U00016ea0 \U00010570 \u2c2f \U00011938 \U000105c9 \U0001611e",
+    "a\u302e\u05b0b \u302e\u05b0 \U0001d15e\u05b0 a\u1dfb\u0334 \u0344\u0345 \u1e69\u0323 ế\u0323",
+    "[SEP][SEP] a[MASK]b [CLS]. [UNK] [PAD][",
 ]
 
 PAIRS = [
@@ -102,3 +111,54 @@ SHORT = [
     ("أين؟", "يعيش أحمد في القاهرة منذ عام ٢٠١٠."),
     ("What is [SEP] for?", "The token [SEP] separates the two texts, [CLS] comes first."),
 ]
+
+SCRIPTS = [
+    (0x21, 0x7E), (0xA1, 0x24F), (0x250, 0x2FF), (0x300, 0x36F), (0x370, 0x3FF), (0x400, 0x52F), (0x591, 0x5F4),
+    (0x600, 0x6FF), (0x700, 0x74F), (0x8A0, 0x8FF), (0x900, 0x97F), (0xB80, 0xBFF), (0xE00, 0xE7F), (0xF00, 0xFFF),
+    (0x1000, 0x109F), (0x1100, 0x11FF), (0x13A0, 0x13FF), (0x1700, 0x18AF), (0x1AB0, 0x1AFF), (0x1DC0, 0x1FFF),
+    (0x2000, 0x206F), (0x2070, 0x24FF), (0x2E00, 0x2E7F), (0x3000, 0x33FF), (0x4E00, 0x4FFF), (0xA640, 0xA7FF),
+    (0xAC00, 0xACFF), (0xE000, 0xE010), (0xF900, 0xFB4F), (0xFE00, 0xFFFF), (0x10400, 0x1044F), (0x10D50, 0x10D85),
+    (0x11000, 0x110FF), (0x1D150, 0x1D1FF), (0x1E000, 0x1E02A), (0x1E900, 0x1E95F), (0x1F300, 0x1F6FF),
+    (0x20000, 0x20050),
+]  # fmt: skip
+PARTS = [
+    "İ", "ß", "ẞ", "ǅ", "ΑΣ", "Σ", "ﬁ", "ﬃ", "K", "Å", "≠", "\u037e", "é", "e\u0301", "\u0345", "\u302e", "\u05b0",
+    "\U0001d15e", "\u0344", "\ufeff", "\u200d", "\u200b", "\0", "\x1b", "\ud800", "\udfff", "\ufffd", "\xa0", "\r\n", "\u2028",
+    "[SEP]", "[CLS]", "[MASK]", "[sep]", "[SEP", "##", "##ing", "don't", "1,000.5", "x" * 99, "y" * 101, "é" * 100,
+    "ｗｉｄｅ", "漢字", "한국어", "각", "👩\u200d👧", "the", "unaffable", "Paris",
+]  # fmt: skip
+
+
+def generated_strings(count: int, seed: int) -> Iterator[str]:
+    """Runs of one script, of awkward parts and of anything at all, mixed."""
+    choose = random.Random(seed)
+    for _ in range(count):
+        text = []
+        for _ in range(choose.randint(1, 6)):
+            kind = choose.random()
+            if kind < 0.45:
+                low, high = choose.choice(SCRIPTS)
+                text += [chr(choose.randint(low, high)) for _ in range(choose.randint(1, 6))]
+            elif kind < 0.8:
+                text.append(choose.choice(PARTS))
+            elif kind < 0.9:
+                text.append(chr(choose.randrange(sys.maxunicode + 1)))
+            else:
+                text.append(choose.choice(" \t\n"))
+        yield "".join(text)
+
+
+def known(text: str) -> str:
+    """As the reference may be given it: a lone surrogate counts as U+FFFD."""
+    return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+def character_blocks() -> Iterator[tuple[str, range]]:
+    """All characters of the two lowest planes in blocks of 1,024, named by their first, but most CJK and Hangul."""
+    for start in range(0, 0x20000, 1024):
+        if not (0x4400 <= start < 0x9800 or 0xB000 <= start < 0xD400):
+            yield f"{start:05x}", range(start, start + 1024)
+
+
+def digest(items: Iterable[object]) -> str:
+    return hashlib.sha256(repr(list(items)).encode()).hexdigest()[:16]
