@@ -163,7 +163,7 @@ def main() -> int:
             f"{path.name}, {len(vocab):,} pieces, {len(contexts):,} contexts, one thread, medians of {arguments.rounds}"
         )
         throughput(vocab, "A" not in vocab, contexts, arguments.rounds)
-    each = arguments.generated // (len(vocabularies) + 4)
+    each = -(-arguments.generated // (len(vocabularies) + 4))
     with ProcessPoolExecutor() as pool:
         jobs = [pool.submit(with_vocabulary, vocab, questions, each) for vocab in vocabularies]
         for lowercase, strip_accents in ((True, True), (True, False), (False, True), (False, False)):

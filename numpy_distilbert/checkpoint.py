@@ -56,9 +56,10 @@ def _read_text(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError if it cannot be read or is not an object."""
+    text = _read_text(path)
     try:
-        value = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a JSONDecodeError, or an integer of thousands of digits
         raise CheckpointError(f"{path}: not JSON ({error}).") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds {type(value).__name__}, needs a JSON object.")

@@ -113,6 +113,7 @@ REFUSED = [
     (missing("config.json"), r"config\.json: cannot be read \(No such file"),
     (content("config.json", b"{"), r"config\.json: not JSON"),
     (content("config.json", b"[" * 100_000), r"config\.json: not JSON"),
+    (content("config.json", b'{"dim": ' + b"9" * 5000 + b"}"), r"config\.json: not JSON"),
     (content("config.json", b"[]"), r"config\.json: holds list, needs a JSON object"),
     (config(model_type="bert"), r"config\.json: model_type is 'bert', needs 'distilbert'"),
     (config(activation="relu"), r"config\.json: activation is 'relu', needs 'gelu'"),
