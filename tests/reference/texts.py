@@ -1,6 +1,7 @@
 """What the reference is asked about: texts written for this project, and strings made of awkward parts."""
 
 import hashlib
+import json
 import random
 import sys
 import unicodedata
@@ -161,4 +162,5 @@ def character_blocks() -> Iterator[tuple[str, range]]:
 
 
 def digest(items: Iterable[object]) -> str:
-    return hashlib.sha256(repr(list(items)).encode()).hexdigest()[:16]
+    # not of repr, which escapes what the Python that runs it takes for unprintable
+    return hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
