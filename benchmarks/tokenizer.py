@@ -13,6 +13,7 @@ offsets, one text after the other; cold is a new tokenizer, warm its second time
 import argparse
 import gzip
 import json
+import os
 import platform
 import random
 import statistics
@@ -45,14 +46,22 @@ def fields(encoding) -> tuple:
     return encoding.ids, encoding.tokens, encoding.offsets, encoding.word_ids, encoding.sequence_ids
 
 
-def compare(name: str, results: Iterable[tuple]) -> tuple[str, int]:
-    """What (input, ours, theirs) came to: a line, with the first that differ, and how many do."""
-    count, differ = 0, []
-    for text, ours, theirs in results:
-        count += 1
-        if ours != theirs:
-            differ.append(f"\n    {text!r}\n      ours   {ours}\n      theirs {theirs}")
-    return f"  {name:<44} {count:>9,} compared {len(differ):>9,} differ{''.join(differ[:3])}", len(differ)
+class Report:
+    """Lines of what was compared, and the totals."""
+
+    def __init__(self, title: str) -> None:
+        self.lines, self.compared, self.differ = [title], 0, 0
+
+    def compare(self, name: str, results: Iterable[tuple]) -> None:
+        """Count (input, ours, theirs) that differ, and show the first of them."""
+        count, different = 0, []
+        for text, ours, theirs in results:
+            count += 1
+            if ours != theirs:
+                different.append(f"    {text!r}\n      ours   {ours}\n      theirs {theirs}")
+        self.lines += [f"  {name:<44} {count:>10,} compared {len(different):>10,} differ", *different[:3]]
+        self.compared += count
+        self.differ += len(different)
 
 
 def texts(ours: Tokenizer, theirs: BertWordPieceTokenizer, items: Iterable[str]) -> Iterator[tuple]:
@@ -114,32 +123,30 @@ def throughput(vocab: dict[str, int], lowercase: bool, contexts: list[str], roun
         print(f"  {name:<24} {count / statistics.median(times) / 1e6:>16.2f} {ratio:>20.2f}")
 
 
-def with_vocabulary(vocab: dict[str, int], questions: list[tuple[str, str]], generated: int) -> tuple[str, int]:
+def with_vocabulary(vocab: dict[str, int], questions: list[tuple[str, str]], generated: int, seed: int) -> Report:
     lowercase = "A" not in vocab
     theirs = BertWordPieceTokenizer(vocab, lowercase=lowercase)
     ours = through_json(theirs)
     contexts = list(dict.fromkeys(context for _, context in questions))
-    lines, differ = zip(
-        compare("every scalar value, four ways", texts(ours, theirs, scalars())),
-        compare("SQuAD contexts and questions", texts(ours, theirs, (*contexts, *(q for q, _ in questions)))),
-        compare("SQuAD pairs", text_pairs(ours, theirs, questions)),
-        compare("SQuAD windows of random length and stride", windows(ours, theirs, questions)),
-        compare("SQuAD contexts decoded", decoded(ours, theirs, contexts)),
-        compare("generated strings", texts(ours, theirs, generated_strings(generated, seed=lowercase))),
-    )
-    return "\n".join((f"{len(vocab):,} pieces, {'lower case' if lowercase else 'cased'}", *lines)), sum(differ)
+    report = Report(f"{len(vocab):,} pieces, {'lower case' if lowercase else 'cased'}")
+    report.compare("every scalar value, four ways", texts(ours, theirs, scalars()))
+    report.compare("SQuAD contexts and questions", texts(ours, theirs, (*contexts, *(q for q, _ in questions))))
+    report.compare("SQuAD pairs", text_pairs(ours, theirs, questions))
+    report.compare("SQuAD windows of random length and stride", windows(ours, theirs, questions))
+    report.compare("SQuAD contexts decoded", decoded(ours, theirs, contexts))
+    report.compare("generated strings", texts(ours, theirs, generated_strings(generated, seed)))
+    return report
 
 
-def with_all_characters(lowercase: bool, strip_accents: bool, generated: int) -> tuple[str, int]:
+def with_all_characters(lowercase: bool, strip_accents: bool, generated: int, seed: int) -> Report:
     every = [chr(code) for code in range(sys.maxunicode + 1) if code not in SURROGATES]
     vocab = {piece: i for i, piece in enumerate([*SPECIAL, *every, *(f"##{c}" for c in every)])}
     settings = {"lowercase": lowercase, "strip_accents": strip_accents}
     ours, theirs = Tokenizer(vocab, **settings), BertWordPieceTokenizer(vocab, **settings)
-    lines, differ = zip(
-        compare("every scalar value, four ways", texts(ours, theirs, scalars())),
-        compare("generated strings", texts(ours, theirs, generated_strings(generated, seed=2 + lowercase))),
-    )
-    return "\n".join((f"all characters, {settings}", *lines)), sum(differ)
+    report = Report(f"all characters, {settings}")
+    report.compare("every scalar value, four ways", texts(ours, theirs, scalars()))
+    report.compare("generated strings", texts(ours, theirs, generated_strings(generated, seed)))
+    return report
 
 
 def main() -> int:
@@ -157,7 +164,7 @@ def main() -> int:
         {piece: i for i, piece in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))}
         for path in arguments.vocab
     ]
-    print(f"tokenizers {tokenizers.__version__}, Python {platform.python_version()}")
+    print(f"tokenizers {tokenizers.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores")
     for path, vocab in zip(arguments.vocab, vocabularies):
         print(
             f"{path.name}, {len(vocab):,} pieces, {len(contexts):,} contexts, one thread, medians of {arguments.rounds}"
@@ -165,14 +172,14 @@ def main() -> int:
         throughput(vocab, "A" not in vocab, contexts, arguments.rounds)
     each = -(-arguments.generated // (len(vocabularies) + 4))
     with ProcessPoolExecutor() as pool:
-        jobs = [pool.submit(with_vocabulary, vocab, questions, each) for vocab in vocabularies]
-        for lowercase, strip_accents in ((True, True), (True, False), (False, True), (False, False)):
-            jobs.append(pool.submit(with_all_characters, lowercase, strip_accents, each))
-        differ = 0
-        for job in jobs:
-            report, count = job.result()
-            differ += count
-            print(report, flush=True)
+        jobs = [pool.submit(with_vocabulary, v, questions, each, seed) for seed, v in enumerate(vocabularies)]
+        for settings in ((True, True), (True, False), (False, True), (False, False)):
+            jobs.append(pool.submit(with_all_characters, *settings, each, seed=len(jobs)))
+        reports = [job.result() for job in jobs]
+    for report in reports:
+        print("\n".join(report.lines))
+    differ = sum(report.differ for report in reports)
+    print(f"{sum(report.compared for report in reports):,} compared, {differ:,} differ")
     return differ > 0
 
 

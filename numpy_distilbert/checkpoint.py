@@ -9,6 +9,7 @@ tokenizer_config.json    cased or uncased, special tokens, the longest input; go
 
 import json
 import os
+import reprlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def find(path: str | PathLike[str] | None = None) -> Path:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -55,14 +56,22 @@ def _read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises CheckpointError if it cannot be read or is not an object."""
+    """The object in a JSON file. Raises CheckpointError if it cannot be read, is no object or repeats a key."""
     text = _read_text(path)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:  # a JSONDecodeError, or an integer of thousands of digits
         raise CheckpointError(f"{path}: not JSON ({error}).") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds {type(value).__name__}, needs a JSON object.")
+    return value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{_shown(next(key for key in keys if keys.count(key) > 1))} stands twice in one object")
     return value
 
 
@@ -75,10 +84,11 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     if not text:
         raise CheckpointError(f"{path}: is empty, needs one piece on each line.")
     vocabulary: dict[str, int] = {}
-    for number, piece in enumerate(text.removesuffix("\n").split("\n")):
+    for number, line in enumerate(text.removesuffix("\n").split("\n")):
+        piece = line.removesuffix("\r")
         if piece in vocabulary:
             raise CheckpointError(
-                f"{path}: line {number + 1} repeats {piece!r} of line {vocabulary[piece] + 1}. "
+                f"{path}: line {number + 1} repeats {_shown(piece)} of line {vocabulary[piece] + 1}. "
                 "A vocabulary names each piece once."
             )
         vocabulary[piece] = number
@@ -88,18 +98,19 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 def read_tokenizer(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The arguments of Tokenizer that a folder's files hold, and the file that the pieces are from.
 
-    tokenizer.json where there is one, else vocab.txt, with tokenizer_config.json over either.
+    tokenizer.json where there is one, else vocab.txt, with special_tokens_map.json (which transformers 4 wrote) and
+    tokenizer_config.json over either.
     Raises CheckpointError for a file that cannot be read, or says what a BERT tokenizer does not do.
     """
     path = folder / "tokenizer.json"
-    if path.exists():
+    if os.path.exists(path):
         settings = _tokenizer_json(path)
     else:
         path = folder / "vocab.txt"
-        settings = {"vocab": read_vocabulary(path)}
-    config = folder / "tokenizer_config.json"
-    if config.exists():
-        _override(settings, config)
+        settings = {"vocab": read_vocabulary(path), "added_tokens": {}}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if os.path.exists(folder / name):
+            _override(settings, folder / name)
     return path, settings
 
 
@@ -107,28 +118,31 @@ def _tokenizer_json(path: Path) -> dict[str, Any]:
     """The settings in a file of the tokenizers library: a pipeline of parts, each of which must be BERT's."""
     file = read_json(path)
     try:
-        model, normalizer, post_processor = file["model"], file["normalizer"], file["post_processor"]
-        _need(path, "model.type", model.get("type", "WordPiece"), "WordPiece")
-        _need(path, "model.continuing_subword_prefix", model["continuing_subword_prefix"], "##")
-        _need(path, "model.max_input_chars_per_word", model["max_input_chars_per_word"], 100)
-        _need(path, "normalizer.type", normalizer["type"], "BertNormalizer")
-        _need(path, "normalizer.clean_text", normalizer["clean_text"], True)
-        _need(path, "pre_tokenizer.type", file["pre_tokenizer"]["type"], "BertPreTokenizer")
-        _need(path, "post_processor.type", post_processor["type"], "BertProcessing", "TemplateProcessing")
-        if post_processor["type"] == "BertProcessing":
-            cls_token, sep_token = post_processor["cls"][0], post_processor["sep"][0]
-        else:
-            cls_token, _, sep_token = (list(item.values())[0]["id"] for item in post_processor["single"])
+        model, normalizer, decoder = file["model"], file["normalizer"], file["decoder"]
+        for name, value, *allowed in (
+            ("model.type", model.get("type", "WordPiece"), "WordPiece"),
+            ("model.continuing_subword_prefix", model["continuing_subword_prefix"], "##"),
+            ("model.max_input_chars_per_word", model["max_input_chars_per_word"], 100),
+            ("normalizer.type", normalizer["type"], "BertNormalizer"),
+            ("normalizer.clean_text", normalizer["clean_text"], True),
+            ("normalizer.lowercase", normalizer["lowercase"], True, False),
+            ("normalizer.strip_accents", normalizer["strip_accents"], True, False, None),
+            ("normalizer.handle_chinese_chars", normalizer["handle_chinese_chars"], True, False),
+            ("pre_tokenizer.type", file["pre_tokenizer"]["type"], "BertPreTokenizer"),
+            ("decoder.type", decoder["type"], "WordPiece"),
+            ("decoder.prefix", decoder["prefix"], "##"),
+            ("decoder.cleanup", decoder["cleanup"], True),
+        ):
+            _need(path, name, value, *allowed)
+        cls_token, sep_token = _frame(path, file["post_processor"], model["vocab"])
         return {
-            "vocab": {str(piece): int(number) for piece, number in model["vocab"].items()},
-            "lowercase": _need(path, "normalizer.lowercase", normalizer["lowercase"], True, False),
-            "strip_accents": _need(path, "normalizer.strip_accents", normalizer["strip_accents"], True, False, None),
-            "tokenize_chinese_chars": _need(
-                path, "normalizer.handle_chinese_chars", normalizer["handle_chinese_chars"], True, False
-            ),
-            "unk_token": str(model["unk_token"]),
-            "cls_token": str(cls_token),
-            "sep_token": str(sep_token),
+            "vocab": model["vocab"],
+            "lowercase": normalizer["lowercase"],
+            "strip_accents": normalizer["strip_accents"],
+            "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+            "unk_token": model["unk_token"],
+            "cls_token": cls_token,
+            "sep_token": sep_token,
             "added_tokens": dict(_special_token(path, token, token["id"]) for token in file["added_tokens"]),
         }
     except CheckpointError:
@@ -137,8 +151,31 @@ def _tokenizer_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not as the tokenizers library writes it ({error!r}).") from error
 
 
+def _frame(path: Path, post_processor: dict[str, Any], vocab: dict[str, int]) -> tuple[str, str]:
+    """The tokens before and behind a text, which must be framed as BERT has it: [CLS] A [SEP] B [SEP]."""
+    _need(path, "post_processor.type", post_processor["type"], "BertProcessing", "TemplateProcessing")
+    if post_processor["type"] == "BertProcessing":
+        (cls, cls_id), (sep, sep_id) = post_processor["cls"], post_processor["sep"]
+    else:
+        single, pair = (
+            [(kind, part["id"]) for item in post_processor[name] for kind, part in item.items()]
+            for name in ("single", "pair")
+        )
+        cls, sep = single[0][1], single[-1][1]
+        bert = [("SpecialToken", cls), ("Sequence", "A"), ("SpecialToken", sep)]
+        if single != bert or pair != [*bert, ("Sequence", "B"), ("SpecialToken", sep)]:
+            raise CheckpointError(f"{path}: post_processor.single and .pair are not [CLS] A [SEP] B [SEP].")
+        ((cls_id,), (sep_id,)) = (post_processor["special_tokens"][token]["ids"] for token in (cls, sep))
+    for token, number in ((cls, cls_id), (sep, sep_id)):
+        if vocab.get(token, number) != number:
+            raise CheckpointError(
+                f"{path}: {_shown(token)} has id {number} in post_processor, {vocab[token]} in model.vocab."
+            )
+    return cls, sep
+
+
 def _override(settings: dict[str, Any], path: Path) -> None:
-    """Put what tokenizer_config.json says in the place of what settings had."""
+    """Put what a tokenizer_config.json says in the place of what settings had."""
     config = read_json(path)
     for name, argument, *allowed in (
         ("do_lower_case", "lowercase", True, False),
@@ -148,49 +185,64 @@ def _override(settings: dict[str, Any], path: Path) -> None:
     ):
         if name in config:
             settings[argument] = _need(path, name, config[name], *allowed)
-    for name in ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token"):
-        token = config.get(name)
-        if token is not None:
-            content = token.get("content") if isinstance(token, dict) else token
-            if not isinstance(content, str) or not content:
-                raise CheckpointError(f"{path}: {name} is {token!r}, needs a token.")
-            settings[name] = content
-    added = config.get("added_tokens_decoder", {})
-    if not isinstance(added, dict) or not all(number.isdecimal() for number in added):
-        raise CheckpointError(f"{path}: added_tokens_decoder is {added!r}, needs an object of tokens by their ids.")
-    settings["added_tokens"] = settings.get("added_tokens", {}) | dict(
-        _special_token(path, token, int(number)) for number, token in added.items()
-    )
     limit = config.get("model_max_length")
-    # transformers writes "no limit" as an integer near 1e30
-    if limit is not None and (type(limit) is not int or limit < 4):
-        raise CheckpointError(f"{path}: model_max_length is {limit!r}, needs an integer from 4 up.")
-    settings["model_max_length"] = limit
+    if limit is not None:
+        if type(limit) is not int or limit < 4:  # "no limit" is written as an integer near 1e30
+            raise CheckpointError(f"{path}: model_max_length is {_shown(limit)}, needs an integer from 4 up.")
+        settings["model_max_length"] = limit
+    added = settings["added_tokens"]
+    by_id = config.get("added_tokens_decoder", {})
+    if not isinstance(by_id, dict) or not all(number.isdecimal() and len(number) < 10 for number in by_id):
+        raise CheckpointError(f"{path}: added_tokens_decoder is {_shown(by_id)}, needs an object of tokens by ids.")
+    added.update(_special_token(path, token, int(number)) for number, token in by_id.items())
+    for name in ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token"):
+        if config.get(name) is not None:
+            settings[name] = _content(path, name, config[name])
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        extra = config.get(name) or []
+        if not isinstance(extra, (dict, list)):
+            raise CheckpointError(f"{path}: {name} is {_shown(extra)}, needs a list of tokens.")
+        for token in extra.values() if isinstance(extra, dict) else extra:
+            content = _content(path, name, token)
+            if content not in added and content not in settings["vocab"]:
+                raise CheckpointError(
+                    f"{path}: {name} has {_shown(content)}, which has no id. Add it to the vocabulary."
+                )
+            added.setdefault(content, settings["vocab"].get(content))
 
 
-def _special_token(path: Path, token: Any, number: Any) -> tuple[str, int]:
+def _content(path: Path, name: str, token: Any) -> str:
+    """The text of a token, which stands alone or in an object with the rules of where it is found."""
+    content = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(content, str) or not content:
+        raise CheckpointError(f"{path}: {name} is {_shown(token)}, needs a token.")
+    return content
+
+
+def _special_token(path: Path, token: Any, number: int) -> tuple[str, int]:
     """Content and id of an added token, which must be special and without further rules of where it is found."""
-    try:
-        rules = [rule for rule in ("single_word", "lstrip", "rstrip", "normalized") if token[rule]]
-        if rules or not token["special"]:
-            raise CheckpointError(
-                f"{path}: added token {token['content']!r} is {' and '.join(rules) or 'not special'}. "
-                "Only special tokens that are found as they stand can be read."
-            )
-        content = token["content"]
-        if type(content) is not str or not content or type(number) is not int:
-            raise TypeError
-        return content, number
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: added token {token!r} is not as the tokenizers library writes it.") from error
+    if not isinstance(token, dict):
+        raise CheckpointError(f"{path}: an added token is {_shown(token)}, needs an object.")
+    content = _content(path, "an added token", token)
+    for rule, needed in (("special", True), *((r, False) for r in ("single_word", "lstrip", "rstrip", "normalized"))):
+        _need(path, f"{rule} of the added token {_shown(content)}", token.get(rule), needed)
+    return content, number
 
 
 def _need(path: Path, name: str, value: Any, *allowed: Any) -> Any:
     """value, or CheckpointError if it is not one of the allowed."""
     if not any(type(value) is type(one) and value == one for one in allowed):
         needed = " or ".join(json.dumps(one) for one in allowed)
-        raise CheckpointError(f"{path}: {name} is {json.dumps(value)}, needs {needed}.")
+        raise CheckpointError(f"{path}: {name} is {_shown(value)}, needs {needed}.")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value out of a file, at a length that fits an error."""
+    if isinstance(value, (dict, list)):
+        return reprlib.repr(value)
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:

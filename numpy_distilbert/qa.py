@@ -38,7 +38,7 @@ class QuestionAnswerer:
 
     def __init__(self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer) -> None:
         """Raises CheckpointError if the vocabulary has ids that the model has no embedding for."""
-        highest = max(tokenizer.vocab.values())
+        highest = max((tokenizer.vocab | tokenizer.special_tokens).values())
         if highest >= model.config.vocab_size:
             raise CheckpointError(
                 f"The vocabulary goes up to id {highest}, the model's vocab_size is {model.config.vocab_size}. "

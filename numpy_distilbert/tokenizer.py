@@ -19,7 +19,7 @@ from typing import NamedTuple
 import regex
 
 from . import checkpoint
-from .arguments import check_integer, check_text
+from .arguments import check_bool, check_integer, check_text
 from .characters import (
     ACCENTED_PUNCTUATION,
     CJK,
@@ -34,10 +34,13 @@ from .characters import (
 from .checkpoint import CheckpointError
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
-REMEMBERED_WORDS = 1 << 16
+REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory they take
 MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
-# What decode() takes back of the spaces between pieces, one piece at a time, as the reference does.
-CONTRACTIONS = (" .", " ?", " !", " ,", " n't", " 'm", " 's", " 've", " 're")
+# What decode() tidies in each piece with the space before it: the reference's pairs, in its order.
+TIDIED = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
 
 is_dropped = regex.compile(f"[{REMOVED}{WHITESPACE}]").match
 is_nonspacing = regex.compile(f"[{NONSPACING}]").match
@@ -78,11 +81,6 @@ class Encoding:
                 return token
         return None
 
-    def word_to_chars(self, word: int, sequence: int = 0) -> Span | None:
-        """The characters of a word, as far as the encoding holds them, None if it holds none."""
-        tokens = [i for i, w in enumerate(self.word_ids) if w == word and self.sequence_ids[i] == sequence]
-        return (self.offsets[tokens[0]][0], self.offsets[tokens[-1]][1]) if tokens else None
-
 
 class Tokens(NamedTuple):
     """A text without [CLS] and [SEP]; the lists are those of Encoding."""
@@ -118,35 +116,43 @@ class Tokenizer:
         model_max_length: the longest input of the model in tokens, None if unknown; kept for callers, never enforced.
         added_tokens: further special tokens with their ids. split_special_tokens: special tokens that stand in a text
         are plain text, so that a hostile document cannot forge a separator.
-        Raises TypeError or ValueError if vocab is not a mapping of pieces to ids of their own, CheckpointError if one
-        of the first three special tokens is missing.
+        Raises TypeError for an argument of another type, ValueError if two pieces have one id or a piece has two,
+        CheckpointError if one of the first three special tokens is missing.
         """
         if not isinstance(vocab, Mapping):
             raise TypeError(f"vocab must be a mapping of pieces to ids, got {type(vocab).__name__}.")
+        check_bool("lowercase", lowercase)
+        check_bool("strip_accents", lowercase if strip_accents is None else strip_accents)
+        check_bool("tokenize_chinese_chars", tokenize_chinese_chars)
+        check_bool("split_special_tokens", split_special_tokens)
         self.vocab = dict(vocab)
         self.special_tokens = dict(added_tokens or {})
         for token in (unk_token, cls_token, sep_token, pad_token, mask_token):
             if token in vocab:
-                self.special_tokens[token] = vocab[token]
+                self.special_tokens.setdefault(token, vocab[token])
             elif token not in self.special_tokens and token in (unk_token, cls_token, sep_token):
                 raise CheckpointError(f"no {token} among the pieces. This is not the vocabulary of a BERT tokenizer.")
-        everything = self.vocab | self.special_tokens
-        if len(set(everything.values())) < len(everything) or any(
-            type(i) is not int or i < 0 for i in everything.values()
-        ):
-            raise ValueError("vocab must give every piece an id of its own, an int from 0 up.")
+        pieces: dict[int, str] = {}  # by id
+        for piece, i in (*self.vocab.items(), *self.special_tokens.items()):
+            if type(piece) is not str or type(i) is not int:
+                raise TypeError(f"vocab must map str to int, got {piece!r:.40}: {i!r:.40}.")
+            if i < 0 or pieces.setdefault(i, piece) != piece or self.vocab.get(piece, i) != i:
+                raise ValueError(f"vocab must give every piece an id of its own from 0 up, {piece!r:.40} has {i}.")
+        if "" in self.special_tokens:
+            raise ValueError("added_tokens must not be empty strings.")
         self.lowercase = lowercase
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.tokenize_chinese_chars = tokenize_chinese_chars
         self.model_max_length = model_max_length
         self.split_special_tokens = split_special_tokens
         self._unk, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
-        self._pieces = {i: piece for piece, i in everything.items()}
+        self._pieces = pieces
         self._continuations = {piece[2:]: i for piece, i in self.vocab.items() if piece.startswith("##")}
-        self._longest_piece = max(map(len, self.vocab))
+        self._longest_piece = max(map(len, self.vocab), default=0)
         self._split_special = None if split_special_tokens else special_pattern(self.special_tokens)
         self._split_words = word_pattern(self.tokenize_chinese_chars, self.strip_accents)
         self._words: dict[str, Word] = {}
+        self._remembered = 0
 
     @classmethod
     def from_pretrained(
@@ -155,8 +161,8 @@ class Tokenizer:
         """Read the tokenizer in a folder, or with None of the embedded checkpoint.
 
         The pieces are those of tokenizer.json where there is one, else of vocab.txt. Settings are those of
-        tokenizer_config.json, else of tokenizer.json, else the defaults, do_lower_case true among them as in
-        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before both.
+        tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as of
+        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all.
         Raises CheckpointError if a file cannot be read or is not what it should be.
         """
         folder = checkpoint.find(path)
@@ -165,7 +171,7 @@ class Tokenizer:
             settings["split_special_tokens"] = split_special_tokens
         try:
             return cls(**settings)
-        except ValueError as error:  # CheckpointError is one
+        except (TypeError, ValueError) as error:  # CheckpointError is one
             raise CheckpointError(f"{file}: {error}") from None
 
     def __call__(self, text: str, pair: str | None = None) -> Encoding:
@@ -212,8 +218,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
 
-        Special tokens are left out or kept. As Tokenizer.decode of the tokenizers library.
-        Raises ValueError for an id that is not in the vocabulary.
+        Special tokens are left out or kept. As Tokenizer.decode of the tokenizers library, but that an id which is not
+        in the vocabulary raises ValueError.
         """
         text: list[str] = []
         for i in ids:
@@ -224,8 +230,8 @@ class Tokenizer:
                 continue
             if text:
                 piece = piece[2:] if piece.startswith("##") else f" {piece}"
-            for contraction in CONTRACTIONS:
-                piece = piece.replace(contraction, contraction[1:])
+            for untidy, tidy in TIDIED:
+                piece = piece.replace(untidy, tidy)
             text.append(piece)
         return "".join(text)
 
@@ -262,8 +268,10 @@ class Tokenizer:
         else:
             word = self._word_pieces(*self._normalise(part))
         if len(part) <= MAX_WORD_LENGTH:
-            if len(self._words) >= REMEMBERED_WORDS:
+            self._remembered += 1 + len(word[0])
+            if self._remembered > REMEMBERED_PIECES:
                 self._words.clear()
+                self._remembered = 0
             self._words[part] = word
         return word
 

@@ -46,10 +46,13 @@ def content(name, text):
     return lambda folder: (folder / name).write_bytes(text)
 
 
+TEMPLATE = json.loads((REFERENCE / "template_tokenizer.json").read_text())
+VOCAB = TEMPLATE["model"]["vocab"]
+
+
 def tokenizer_json(part, **changes):
     def change(folder):
-        file = json.loads((REFERENCE / "template_tokenizer.json").read_text())
-        file[part] |= changes
+        file = TEMPLATE | {part: TEMPLATE[part] | changes}
         (folder / "tokenizer.json").write_text(json.dumps(file))
 
     return change
@@ -133,50 +136,12 @@ REFUSED = [
     (content("vocab.txt", b""), r"vocab\.txt: is empty, needs one piece on each line"),
     (content("vocab.txt", b"[UNK]\n[CLS]\n"), r"vocab\.txt: no \[SEP\]"),
     (content("vocab.txt", b"[UNK]\n\xff"), r"vocab\.txt: not UTF-8 text \(line 2, byte 6\)"),
-    (content("vocab.txt", b"[UNK]\na\nb\na\n"), r"vocab\.txt: line 4 repeats 'a' of line 2"),
+    (content("vocab.txt", b"[UNK]\na\nb\na\n"), r"vocab\.txt: line 4 repeats \"a\" of line 2"),
     (content("vocab.txt", b"[UNK]\n[CLS]\n[SEP]\na\nb\nc\nd\ne\nf\ng\nh\ni\n"), r"up to id 11, .* vocab_size is 11"),
     (config(n_layers=0), r"config\.json: n_layers is 0, needs a positive integer"),
     (weights(qa_outputs__weight=np.zeros((3, 6), np.float32)), r"qa_outputs\.weight has shape \(3, 6\)"),
     (weights(qa_outputs__bias=np.zeros(2)), r"tensor qa_outputs\.bias is F64, needs F32 or F16"),
     (content("vocab.txt", "[UNK]\n[CLS]\n[SEP]\n".encode("utf-16")), r"vocab\.txt: not UTF-8 text \(line 1, byte 0\)"),
-    (content("tokenizer.json", b"{"), r"tokenizer\.json: not JSON"),
-    (
-        content("tokenizer.json", b"{}"),
-        r"tokenizer\.json: not as the tokenizers library writes it \(KeyError\('model'\)\)",
-    ),
-    (tokenizer_json("model", type="BPE"), r'tokenizer\.json: model\.type is "BPE", needs "WordPiece"'),
-    (tokenizer_json("model", vocab=[]), r"tokenizer\.json: not as the tokenizers library writes it"),
-    (
-        tokenizer_json("model", vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 1}),
-        r"tokenizer\.json: vocab must give every piece",
-    ),
-    (tokenizer_json("model", max_input_chars_per_word=200), r"max_input_chars_per_word is 200, needs 100"),
-    (tokenizer_json("model", continuing_subword_prefix="@@"), r'continuing_subword_prefix is "@@", needs "##"'),
-    (tokenizer_json("normalizer", type="NFC"), r'normalizer\.type is "NFC", needs "BertNormalizer"'),
-    (tokenizer_json("normalizer", clean_text=False), r"normalizer\.clean_text is false, needs true"),
-    (tokenizer_json("normalizer", lowercase=1), r"normalizer\.lowercase is 1, needs true or false"),
-    (
-        tokenizer_json("pre_tokenizer", type="ByteLevel"),
-        r'pre_tokenizer\.type is "ByteLevel", needs "BertPreTokenizer"',
-    ),
-    (
-        tokenizer_json("post_processor", type="ByteLevel"),
-        r'post_processor\.type is "ByteLevel", needs "BertProcessing"',
-    ),
-    (tokenizer_json("post_processor", single=[]), r"tokenizer\.json: not as the tokenizers library writes it"),
-    (added_token(special=False), r"added token '<hi>' is not special"),
-    (added_token(lstrip=True, normalized=True), r"added token '<hi>' is lstrip and normalized"),
-    (added_token(content=""), r"added token .* is not as the tokenizers library writes it"),
-    (
-        content("tokenizer_config.json", b'{"added_tokens_decoder": []}'),
-        r"added_tokens_decoder is \[\], needs an object",
-    ),
-    (content("tokenizer_config.json", b'{"cls_token": 1}'), r"tokenizer_config\.json: cls_token is 1, needs a token"),
-    (content("tokenizer_config.json", b'{"cls_token": "<s>"}'), r"vocab\.txt: no <s> among the pieces"),
-    (
-        content("tokenizer_config.json", b'{"split_special_tokens": 1}'),
-        r"split_special_tokens is 1, needs true or false",
-    ),
     (content("tokenizer_config.json", b"1"), r"tokenizer_config\.json: holds int"),
     (
         content("tokenizer_config.json", b'{"do_lower_case": "no"}'),
@@ -189,9 +154,66 @@ REFUSED = [
     ),
     (
         content("tokenizer_config.json", b'{"model_max_length": "9"}'),
-        r"model_max_length is '9', needs an integer from 4",
+        r"model_max_length is \"9\", needs an integer from 4",
     ),
     (content("tokenizer_config.json", b'{"model_max_length": 3}'), r"model_max_length is 3, needs an integer from 4"),
+]
+
+
+REFUSED += [
+    (content("tokenizer.json", b"{"), r"tokenizer\.json: not JSON"),
+    (content("tokenizer.json", b'{"model": 1, "model": 2}'), r'not JSON \("model" stands twice in one object\)'),
+    (content("tokenizer.json", b"{}"), r"tokenizer\.json: not as the tokenizers library writes it \(KeyError"),
+    (tokenizer_json("model", vocab=[]), r"tokenizer\.json: not as the tokenizers library writes it"),
+    (
+        tokenizer_json("model", vocab=VOCAB | {"b": 5}),
+        r"tokenizer\.json: vocab must give every piece an id .* 'b' has 5",
+    ),
+    (tokenizer_json("model", vocab=VOCAB | {"b": "6"}), r"tokenizer\.json: vocab must map str to int, got 'b': '6'"),
+    (tokenizer_json("model", vocab=VOCAB | {"b": np.inf}), r"tokenizer\.json: vocab must map str to int, got 'b'"),
+    (tokenizer_json("model", vocab=VOCAB | {"[SEP]": 99}), r'"\[SEP\]" has id 3 in post_processor, 99 in model\.vocab'),
+    (tokenizer_json("model", unk_token=5), r"tokenizer\.json: no 5 among the pieces"),
+    (tokenizer_json("model", type="BPE"), r'tokenizer\.json: model\.type is "BPE", needs "WordPiece"'),
+    (tokenizer_json("model", max_input_chars_per_word=200), r"max_input_chars_per_word is 200, needs 100"),
+    (tokenizer_json("model", continuing_subword_prefix="@@"), r'continuing_subword_prefix is "@@", needs "##"'),
+    (tokenizer_json("normalizer", type="NFC"), r'normalizer\.type is "NFC", needs "BertNormalizer"'),
+    (tokenizer_json("normalizer", clean_text=False), r"normalizer\.clean_text is false, needs true"),
+    (tokenizer_json("normalizer", lowercase=1), r"normalizer\.lowercase is 1, needs true or false"),
+    (
+        tokenizer_json("pre_tokenizer", type="Metaspace"),
+        r'pre_tokenizer\.type is "Metaspace", needs "BertPreTokenizer"',
+    ),
+    (
+        tokenizer_json("post_processor", type="ByteLevel"),
+        r'post_processor\.type is "ByteLevel", needs "BertProcessing"',
+    ),
+    (tokenizer_json("post_processor", pair=[]), r"single and \.pair are not \[CLS\] A \[SEP\] B \[SEP\]"),
+    (tokenizer_json("decoder", cleanup=False), r"tokenizer\.json: decoder\.cleanup is false, needs true"),
+    (added_token(special=False), r'special of the added token "<hi>" is false, needs true'),
+    (added_token(lstrip=True), r'lstrip of the added token "<hi>" is true, needs false'),
+    (added_token(content=""), r"an added token is .* needs a token"),
+    (added_token(content="a"), r"vocab\.txt: vocab must give every piece an id of its own from 0 up, 'a' has 8"),
+    (
+        content("tokenizer_config.json", b'{"added_tokens_decoder": {"8": "a"}}'),
+        r'an added token is "a", needs an object',
+    ),
+    (
+        content("tokenizer_config.json", b'{"added_tokens_decoder": {"%s": {}}}' % (b"9" * 5000)),
+        "needs an object of tok",
+    ),
+    (
+        content("tokenizer_config.json", b'{"added_tokens_decoder": []}'),
+        r"added_tokens_decoder is \[\], needs an object",
+    ),
+    (content("tokenizer_config.json", b'{"extra_special_tokens": 5}'), r"extra_special_tokens is 5, needs a list"),
+    (content("tokenizer_config.json", b'{"additional_special_tokens": ["<hi>"]}'), r'has "<hi>", which has no id'),
+    (content("tokenizer_config.json", b'{"cls_token": 1}'), r"tokenizer_config\.json: cls_token is 1, needs a token"),
+    (content("tokenizer_config.json", b'{"cls_token": "<s>"}'), r"vocab\.txt: no <s> among the pieces"),
+    (content("special_tokens_map.json", b'{"cls_token": "<s>"}'), r"vocab\.txt: no <s> among the pieces"),
+    (
+        content("tokenizer_config.json", b'{"split_special_tokens": 1}'),
+        r"split_special_tokens is 1, needs true or false",
+    ),
 ]
 
 
@@ -221,6 +243,8 @@ def test_the_model_needs_no_vocabulary(small):
 def test_only_line_feeds_end_a_piece(tmp_path):
     (tmp_path / "vocab.txt").write_text("a b\n\x85\n\u2028\n \n", encoding="utf-8")
     assert checkpoint.read_vocabulary(tmp_path / "vocab.txt") == {"a b": 0, "\x85": 1, "\u2028": 2, " ": 3}
+    (tmp_path / "vocab.txt").write_bytes(b"\xef\xbb\xbf[PAD]\r\na\rb\r\n")  # as an editor may save it
+    assert checkpoint.read_vocabulary(tmp_path / "vocab.txt") == {"[PAD]": 0, "a\rb": 1}
 
 
 def test_a_missing_embedded_checkpoint_is_named(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from conftest import REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numpy_distilbert import QuestionAnswerer, Tokenizer
+from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer
 from numpy_distilbert.qa import best_spans, span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text())
@@ -200,6 +200,12 @@ def test_any_question_of_any_context_has_an_answer_that_is_its_text(question, co
 def test_bad_arguments_are_named(arguments, error, message, embedded):
     with pytest.raises(error, match=message):
         embedded(**{"question": "Who?", "context": "Ada."} | arguments)
+
+
+def test_added_tokens_that_the_model_has_no_embedding_for_are_refused(embedded):
+    tokenizer = Tokenizer(embedded.tokenizer.vocab, added_tokens={"<hi>": 30522})
+    with pytest.raises(CheckpointError, match="up to id 30522, the model's vocab_size is 30522"):
+        QuestionAnswerer(embedded.model, tokenizer)
 
 
 @pytest.mark.parametrize("name", ["question", "context"])

@@ -8,7 +8,7 @@ import pytest
 from conftest import REFERENCE
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reference.texts import ISLAND, character_blocks, digest, generated_strings, known
+from reference.texts import ISLAND, around, character_blocks, digest, generated_strings, known
 
 from numpy_distilbert import CheckpointError, Tokenizer
 
@@ -64,20 +64,28 @@ def test_special_tokens_in_the_text_may_be_plain_text(case, tokenizers):
     assert as_reference(tokenizer(case["text"])) == case["encodings"][0]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "decoded" in case], ids=lambda case: case["casing"])
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c["kind"] == "text" and "decoded" in c], ids=lambda case: case["casing"]
+)
 def test_decoded_text_equals_the_reference(case, tokenizers):
     tokenizer = tokenizers[case["casing"]]
     ids = case["encodings"][0]["ids"]
     assert [tokenizer.decode(ids, skip_special_tokens=skip) for skip in (True, False)] == case["decoded"]
 
 
+@of_kind("every id")
+def test_every_piece_decodes_as_in_the_reference(case, tokenizers):
+    decode, ids = tokenizers[case["casing"]].decode, case["ids"]
+    assert [decode(order, skip) for order in (ids, ids[::-1]) for skip in (True, False)] == case["decoded"]
+
+
 @pytest.mark.parametrize("casing", ["uncased", "cased"])
 def test_every_character_is_seen_as_the_reference_sees_it(casing, tokenizers):
-    """Two planes, but for most ideographs: split and normalised between two letters, by digests of 1,024 characters."""
+    """Split and normalised in the texts of around(), by digests of 1,024 characters."""
     tokenizer = tokenizers[casing]
 
     def words(code):
-        parts = tokenizer._split_words.findall(f"a{chr(code)}b")
+        parts = [part for text in around(code) for part in tokenizer._split_words.findall(text)]
         return [word for word, _ in map(tokenizer._normalise, parts) if word]
 
     ours = {start: digest(words(code) for code in block) for start, block in character_blocks()}
@@ -178,7 +186,7 @@ def test_settings_come_from_tokenizer_config(tmp_path):
 
 
 def test_words_are_remembered_within_bounds(embedded, monkeypatch):
-    monkeypatch.setattr("numpy_distilbert.tokenizer.REMEMBERED_WORDS", 10)
+    monkeypatch.setattr("numpy_distilbert.tokenizer.REMEMBERED_PIECES", 10)
     tokenizer = Tokenizer(embedded.tokenizer.vocab)
     tokenizer("word word " + "x" * 100_000)
     assert list(tokenizer._words) == ["word", " word"]  # and no giant
@@ -208,6 +216,15 @@ def test_tokenizer_config_goes_before_tokenizer_json(tmp_path):
     assert tokenizer("É 漢字 [MASK]").tokens == ["a", "é", "漢", "字", *["<unk>"] * 3, "b"]
     assert tokenizer.model_max_length == 77
     assert Tokenizer.from_pretrained(tmp_path, split_special_tokens=False)("[MASK]").tokens == ["a", "[MASK]", "b"]
+
+
+def test_special_tokens_map_of_older_checkpoints_is_read(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\n<s>\n</s>\na\n<hi>\n")
+    tokens = {"cls_token": "<s>", "sep_token": {"content": "</s>"}, "additional_special_tokens": ["<hi>"]}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(tokens))
+    assert Tokenizer.from_pretrained(tmp_path)("a<hi>").tokens == ["<s>", "a", "<hi>", "</s>"]
+    (tmp_path / "tokenizer_config.json").write_text('{"cls_token": "[CLS]"}')
+    assert Tokenizer.from_pretrained(tmp_path)("a").tokens == ["[CLS]", "a", "</s>"]
 
 
 def test_special_tokens_may_be_renamed_and_added_by_tokenizer_config(tmp_path):
@@ -279,7 +296,12 @@ def test_a_vocabulary_without_a_special_token_is_refused(missing):
     (lambda t: Tokenizer(["[UNK]"]), TypeError, "vocab must be a mapping of pieces to ids, got list"),
     (lambda t: Tokenizer(SPECIAL | {"a": 0}), ValueError, "vocab must give every piece an id of its own"),
     (lambda t: Tokenizer(SPECIAL | {"a": -1}), ValueError, "vocab must give every piece an id of its own"),
-    (lambda t: Tokenizer(SPECIAL | {"a": "3"}), ValueError, "vocab must give every piece an id of its own"),
+    (lambda t: Tokenizer(SPECIAL | {"a": "3"}), TypeError, "vocab must map str to int, got 'a': '3'"),
+    (lambda t: Tokenizer(SPECIAL | {5: 6}), TypeError, "vocab must map str to int, got 5: 6"),
+    (lambda t: Tokenizer(SPECIAL, added_tokens={"[CLS]": 9}), ValueError, r"an id of its own from 0 up, '\[CLS\]' has 9"),
+    (lambda t: Tokenizer(SPECIAL, added_tokens={"": 9}), ValueError, "added_tokens must not be empty strings"),
+    (lambda t: Tokenizer(SPECIAL, lowercase="no"), TypeError, "lowercase must be a bool, got str"),
+    (lambda t: Tokenizer(SPECIAL, strip_accents=2), TypeError, "strip_accents must be a bool, got int"),
 ])  # fmt: skip
 def test_bad_arguments_are_named(call, error, message, embedded):
     with pytest.raises(error, match=message):

@@ -15,7 +15,7 @@ import torch
 import transformers
 from checkpoints import SHAPES, write_checkpoint
 from safetensors.numpy import save_file
-from texts import AWKWARD, ISLAND, PAIRS, QUESTIONS, SHORT, character_blocks, digest, generated_strings, known
+from texts import AWKWARD, ISLAND, PAIRS, QUESTIONS, SHORT, around, character_blocks, digest, generated_strings, known
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -78,18 +78,31 @@ def write_tokens(folders: dict[str, Path]) -> None:
             encoded = tokenizer(call["question"], call["context"], return_overflowing_tokens=True, **options)
             add(casing, "windows", call, encoded.encodings)
     for name in ("renamed", "template"):
-        for text in ("A É 漢字 ab acc", "a[SEP]b <sep> <new>a [CLS]<cls> [UNK] <unk>", "a ! b , c . ? a's don't"):
-            add_text(name, Tokenizer.from_file(str(HERE / f"{name}_tokenizer.json")), text)
+        backend = Tokenizer.from_file(str(HERE / f"{name}_tokenizer.json"))
+        every = list(range(backend.get_vocab_size()))
+        decoded = [
+            backend.decode(ids, skip_special_tokens=skip) for ids in (every, every[::-1]) for skip in (True, False)
+        ]
+        cases.append({"casing": name, "kind": "every id", "ids": every, "decoded": decoded})
+        for text in (
+            "A É 漢字 ab acc",
+            "a[SEP]b <sep> <new>a [CLS]<cls> [UNK] <unk>",
+            "a ! b , c . ? a's don't",
+            "<new>bb<new> a ' bc do not a.",
+        ):
+            add_text(name, backend, text)
     (HERE / "tokens.json").write_text(json.dumps(cases, separators=(",", ":")))
 
 
 def write_characters() -> None:
-    """A digest for every block of 1,024 characters of what the reference makes of each between two letters."""
+    """A digest for every block of 1,024 characters of what the reference makes of each in the texts of around()."""
     digests = {}
     for casing, lowercase in (("uncased", True), ("cased", False)):
         normalize, split = BertNormalizer(lowercase=lowercase).normalize_str, BertPreTokenizer().pre_tokenize_str
         digests[casing] = {
-            start: digest([word for word, _ in split(normalize(f"a{known(chr(code))}b"))] for code in block)
+            start: digest(
+                [word for text in around(code) for word, _ in split(normalize(known(text)))] for code in block
+            )
             for start, block in character_blocks()
         }
     (HERE / "characters.json").write_text(json.dumps(digests, indent=0) + "\n")
@@ -97,11 +110,11 @@ def write_characters() -> None:
 
 def write_tokenizer_files() -> None:
     """Two tokenizer.json as the tokenizers library and transformers write them, one with renamed special tokens."""
-    pieces = ["[PAD]", "<unk>", "<cls>", "<sep>", "[MASK]", *"abcÉé漢字", "##b", "##c", "漢字"]
+    pieces = ["[PAD]", "<unk>", "<cls>", "<sep>", "[MASK]", *"abcÉé漢字.'", "##b", "##c", "漢字", "n't", "'re", "##n't"]
     vocab = {piece: i for i, piece in enumerate(pieces)}
     renamed = {"unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>"}
     tokenizer = BertWordPieceTokenizer(vocab, lowercase=False, handle_chinese_chars=False, **renamed)
-    tokenizer.add_special_tokens(["<new>"])
+    tokenizer.add_special_tokens(["<new>", "<new>b", "a ' b", "do not", "."])
     tokenizer.save(str(HERE / "renamed_tokenizer.json"))
     vocab = {piece.translate({60: "[", 62: "]"}).upper() if piece[0] == "<" else piece: i for piece, i in vocab.items()}
     DistilBertTokenizer(vocab=vocab).backend_tokenizer.save(str(HERE / "template_tokenizer.json"))

@@ -155,10 +155,15 @@ def known(text: str) -> str:
 
 
 def character_blocks() -> Iterator[tuple[str, range]]:
-    """All characters of the two lowest planes in blocks of 1,024, named by their first, but most CJK and Hangul."""
-    for start in range(0, 0x20000, 1024):
+    """Planes 0, 1 and the tags of 14, but most CJK and Hangul, in blocks of 1,024 that are named by their first."""
+    for start in (*range(0, 0x20000, 1024), 0xE0000):
         if not (0x4400 <= start < 0x9800 or 0xB000 <= start < 0xD400):
             yield f"{start:05x}", range(start, start + 1024)
+
+
+def around(code: int) -> tuple[str, str]:
+    """A character between two letters, and doubled after a combining mark."""
+    return f"a{chr(code)}b", f"e\u0301{chr(code)}{chr(code)}"
 
 
 def digest(items: Iterable[object]) -> str:
