@@ -101,6 +101,8 @@ def _context(arguments: argparse.Namespace) -> str:
 
 def _shown(answer: Answer, context: str) -> str:
     """Two lines: the answer with its score, and the sentence it stands in, highlighted if a terminal shows it."""
+    if not answer["answer"]:
+        return f"(no answer)  ({answer['score']:.2f})"
     low, high = answer["start"], answer["end"]
     begin = max([0, *(end.end() for end in SENTENCE_END.finditer(context[:low]))])
     after = SENTENCE_END.search(context, high)

@@ -102,11 +102,9 @@ class QuestionAnswerer:
                 text = context[low:high]
                 answer = answers.setdefault(text.lower(), Answer(score=0.0, start=low, end=high, answer=text))
                 answer["score"] += score
-        empty = Answer(score=0.0, start=0, end=0, answer="")
-        ranked = list(answers.values()) or [empty]
-        if handle_impossible_answer:
-            ranked.append({**empty, "score": null_score})
-        ranked.sort(key=lambda answer: answer["score"], reverse=True)
+        if handle_impossible_answer or not answers:
+            answers[""] = Answer(score=null_score if handle_impossible_answer else 0.0, start=0, end=0, answer="")
+        ranked = sorted(answers.values(), key=lambda answer: answer["score"], reverse=True)
         return ranked[0] if top_k == 1 else ranked[:top_k]
 
     def _window_size(self, max_seq_len: int | None, doc_stride: int | None) -> tuple[int, int]:

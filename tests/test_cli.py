@@ -113,6 +113,7 @@ def test_an_answer_that_the_terminal_cannot_encode_is_shown_with_question_marks(
     ("Who? It was Ada! Yes.", "Ada", False, "Ada  (0.12)\n    It was Ada!"),
     (" \n It was Ada\n", "Ada", False, "Ada  (0.12)\n    It was Ada"),
     ("See Dr. Ada Bo now. No.", "Dr. Ada", False, "Dr. Ada  (0.12)\n    See Dr. Ada Bo now."),
+    ("\0", "", False, "(no answer)  (0.12)"),
     ("It was\tA\u200dd\ta\x1b.", "A\u200dd\ta", True,
      "\x1b[1mA\u200dd a\x1b[0m  (0.12)\n    It was \x1b[1;7mA\u200dd a\x1b[0m\ufffd."),
 ])  # fmt: skip

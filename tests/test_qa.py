@@ -158,6 +158,8 @@ def test_a_context_without_a_token_has_the_empty_answer(embedded):
     empty = {"score": 0.0, "start": 0, "end": 0, "answer": ""}
     assert embedded("Who?", "\0\u200b") == empty
     assert embedded("Who?", "\0\u200b", top_k=2) == [empty]
+    (impossible,) = embedded("Who?", "\0\u200b", top_k=2, handle_impossible_answer=True)
+    assert impossible == empty | {"score": 1.0}
 
 
 @given(question=st.text(min_size=1).filter(str.strip), context=st.text(min_size=1).filter(str.strip), data=st.data())
