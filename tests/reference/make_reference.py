@@ -89,6 +89,7 @@ def write_tokens(folders: dict[str, Path]) -> None:
             "a[SEP]b <sep> <new>a [CLS]<cls> [UNK] <unk>",
             "a ! b , c . ? a's don't",
             "<new>bb<new> a ' bc do not a.",
+            "a\u302e\u07fdb",
         ):
             add_text(name, backend, text)
     (HERE / "tokens.json").write_text(json.dumps(cases, separators=(",", ":")))
@@ -111,6 +112,10 @@ def write_characters() -> None:
 def write_tokenizer_files() -> None:
     """Two tokenizer.json as the tokenizers library and transformers write them, one with renamed special tokens."""
     pieces = ["[PAD]", "<unk>", "<cls>", "<sep>", "[MASK]", *"abcÉé漢字.'", "##b", "##c", "漢字", "n't", "'re", "##n't"]
+    pieces += [
+        "##\u302e",
+        "##\u07fd",
+    ]  # the second is newer than the reference's tables
     vocab = {piece: i for i, piece in enumerate(pieces)}
     renamed = {"unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>"}
     tokenizer = BertWordPieceTokenizer(vocab, lowercase=False, handle_chinese_chars=False, **renamed)
