@@ -112,10 +112,7 @@ def write_characters() -> None:
 def write_tokenizer_files() -> None:
     """Two tokenizer.json as the tokenizers library and transformers write them, one with renamed special tokens."""
     pieces = ["[PAD]", "<unk>", "<cls>", "<sep>", "[MASK]", *"abcÉé漢字.'", "##b", "##c", "漢字", "n't", "'re", "##n't"]
-    pieces += [
-        "##\u302e",
-        "##\u07fd",
-    ]  # the second is newer than the reference's tables
+    pieces += ["##\u302e", "##\u07fd"]  # the second is newer than the reference's tables
     vocab = {piece: i for i, piece in enumerate(pieces)}
     renamed = {"unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>"}
     tokenizer = BertWordPieceTokenizer(vocab, lowercase=False, handle_chinese_chars=False, **renamed)
