@@ -61,12 +61,16 @@ class Affine(NamedTuple):
 
 
 class Embeddings(NamedTuple):
+    """The tables a token is looked up in, and the norm of their sum."""
+
     word_embeddings: Array  # (vocab_size, dim)
     position_embeddings: Array  # (max_position_embeddings, dim)
     LayerNorm: Affine
 
 
 class Attention(NamedTuple):
+    """The four projections of multi-head attention."""
+
     q_lin: Affine  # all four (dim, dim)
     k_lin: Affine
     v_lin: Affine
@@ -74,11 +78,15 @@ class Attention(NamedTuple):
 
 
 class FeedForward(NamedTuple):
+    """The two linear layers of a block."""
+
     lin1: Affine  # (hidden_dim, dim)
     lin2: Affine  # (dim, hidden_dim)
 
 
 class Layer(NamedTuple):
+    """One transformer block, its parts in the order they are computed."""
+
     attention: Attention
     sa_layer_norm: Affine
     ffn: FeedForward

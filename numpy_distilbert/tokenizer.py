@@ -358,6 +358,7 @@ def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]
 
 
 def combining_class(c: str) -> int:
+    """What canonical decomposition sorts marks by; 0 of a character that stays where it is."""
     return unicodedata.combining(c) if is_settled(c) else 0
 
 
