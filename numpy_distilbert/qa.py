@@ -10,6 +10,7 @@ from os import PathLike
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import checkpoint
 from .arguments import check_bool, check_integer, check_text
@@ -123,12 +124,17 @@ class QuestionAnswerer:
         return max_seq_len, doc_stride
 
 
+def in_context(window: Encoding) -> NDArray[np.bool_]:
+    """Which tokens are of the context, (sequence,)."""
+    return np.array([sequence == 1 for sequence in window.sequence_ids])
+
+
 def span_probabilities(logits: Array, window: Encoding) -> Array:
     """Softmax over the context and [CLS], which stands for "no answer"; every other token gets 0.
 
     logits: (sequence,) -> (sequence,).
     """
-    answerable = [sequence == 1 for sequence in window.sequence_ids]
+    answerable = in_context(window)
     answerable[0] = True
     return softmax(np.where(answerable, logits, -np.inf))
 
@@ -141,7 +147,7 @@ def best_spans(
     start, end: (sequence,) probabilities. A span's is start[first] * end[last], for first <= last and at most
     max_answer_len tokens. Source: Chen et al. 2017, section 3.2.
     """
-    context = np.flatnonzero([sequence == 1 for sequence in window.sequence_ids])
+    context = np.flatnonzero(in_context(window))
     length = np.arange(len(context)) - np.arange(len(context))[:, None] + 1  # (first, last)
     first, last = np.nonzero((length >= 1) & (length <= max_answer_len))
     first, last = context[first], context[last]

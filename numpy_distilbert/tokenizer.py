@@ -44,8 +44,8 @@ TIDIED = (
 
 is_dropped = regex.compile(f"[{REMOVED}{WHITESPACE}]").match
 is_nonspacing = regex.compile(f"[{NONSPACING}]").match
-newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS))
 is_settled = regex.compile(f"[{SETTLED}]").match
+newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS))
 
 Span = tuple[int, int]  # start and end in characters
 Word = tuple[tuple[int, ...], tuple[Span, ...]]  # ids of its pieces, and their spans from the beginning of the part
