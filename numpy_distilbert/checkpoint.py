@@ -8,6 +8,7 @@ tokenizer_config.json    cased or uncased, special tokens, the longest input; go
 """
 
 import json
+import math
 import os
 import reprlib
 from os import PathLike
@@ -245,8 +246,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The tensors of a safetensors file under their published names, F32 or F16 in the file, float32 in memory.
+def read_weights(path: Path) -> dict[str, NDArray[np.floating]]:
+    """The tensors of a safetensors file under their published names, float32 or float16 as they are in the file.
 
     LayerNorm.gamma and LayerNorm.beta, as transformers 5.2.0 saves a model it had loaded, become weight and bias.
 
@@ -255,13 +256,17 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     weights = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            for name in file.keys():
+            sizes = {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}
+        # The largest first and each from a mapping of its own: pages of the file that were read count as memory of
+        # the process as long as they are mapped.
+        for name in sorted(sizes, key=lambda name: -sizes[name]):
+            with safe_open(path, framework="numpy") as file:
                 dtype = file.get_slice(name).get_dtype()
                 if dtype not in ("F32", "F16"):
                     raise CheckpointError(
                         f"{path}: tensor {name} is {dtype}, needs F32 or F16. Save the model in float32."
                     )
-                weights[_current_name(name)] = file.get_tensor(name).astype(np.float32, copy=False)
+                weights[_current_name(name)] = file.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
     return weights

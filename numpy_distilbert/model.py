@@ -6,6 +6,7 @@ pooler. The reference behaviour is that of transformers' DistilBertForQuestionAn
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from . import checkpoint
 from .arguments import check_bool
 from .checkpoint import CheckpointError
-from .kernels import Array, attention, gelu, layer_norm, linear
+from .kernels import attention, gelu, layer_norm, linear
+from .schedule import CACHE_BLOCK, Array, Team, threads
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -59,22 +61,24 @@ class Affine(NamedTuple):
     weight: Array
     bias: Array
 
+    def rows(self, share: slice) -> "Affine":
+        """What gives these rows of the layer's output."""
+        return Affine(self.weight[share], self.bias[share])
+
 
 class Embeddings(NamedTuple):
     """The tables a token is looked up in, and the norm of their sum."""
 
-    word_embeddings: Array  # (vocab_size, dim)
+    word_embeddings: Array  # (vocab_size, dim), float16 where the file is: few of its rows are ever used
     position_embeddings: Array  # (max_position_embeddings, dim)
     LayerNorm: Affine
 
 
 class Attention(NamedTuple):
-    """The four projections of multi-head attention."""
+    """The projections of multi-head attention, those of query, key and value in one."""
 
-    q_lin: Affine  # all four (dim, dim)
-    k_lin: Affine
-    v_lin: Affine
-    out_lin: Affine
+    qkv: Affine  # (n_heads * 3 * d, dim): query, key and value of the first head, then those of the second
+    out_lin: Affine  # (dim, dim)
 
 
 class FeedForward(NamedTuple):
@@ -98,7 +102,8 @@ class ModelOutput:
     """What DistilBertModel returns. b is the batch, s the sequence, h the heads.
 
     last_hidden_state: (b, s, dim); hidden_states: the embeddings and the output of every layer, each (b, s, dim);
-    attentions: the probabilities of every layer, each (b, h, s, s). All float32; the tuples only when asked for.
+    attentions: the probabilities of every layer, each (b, h, s, s), queries before keys. All float32, 0 at positions
+    with mask 0; the tuples only when asked for.
     """
 
     last_hidden_state: Array
@@ -110,7 +115,8 @@ class ModelOutput:
 class QuestionAnsweringOutput:
     """What DistilBertForQuestionAnswering returns.
 
-    start_logits, end_logits: (batch, sequence), float32; hidden_states and attentions as in ModelOutput.
+    start_logits, end_logits: (batch, sequence), float32, without a meaning at positions with mask 0; hidden_states and
+    attentions as in ModelOutput.
     """
 
     start_logits: Array
@@ -119,69 +125,119 @@ class QuestionAnsweringOutput:
     attentions: tuple[Array, ...] | None = None
 
 
-def embed(ids: Ids, embeddings: Embeddings) -> Array:
-    """Word plus position embedding, normalised. ids: (b, s) -> (b, s, dim)."""
-    x = embeddings.word_embeddings[ids] + embeddings.position_embeddings[: ids.shape[1]]
-    return layer_norm(x, *embeddings.LayerNorm)
+class Workspace:
+    """What a pack of inputs is computed in: where each lies, and arrays that every layer writes over.
 
-
-def self_attention(x: Array, layer: Attention, mask: Mask, n_heads: int) -> tuple[Array, Array]:
-    """Multi-head attention of x to itself (Vaswani et al. 2017, section 3.2.2).
-
-    x: (b, s, dim), mask: (b, s) -> the output (b, s, dim) and the probabilities (b, n_heads, s, s).
+    The inputs lie side by side, the tokens of all of them being the columns of one array.
     """
-    batch, sequence, dim = x.shape
 
-    def heads(projection: Affine) -> Array:
-        return linear(x, *projection).reshape(batch, sequence, n_heads, -1).swapaxes(1, 2)  # (b, h, s, d)
-
-    context, probabilities = attention(
-        heads(layer.q_lin), heads(layer.k_lin), heads(layer.v_lin), mask[:, None, None, :]
-    )
-    context = context.swapaxes(1, 2).reshape(batch, sequence, dim)
-    return linear(context, *layer.out_lin), probabilities
-
-
-def feed_forward(x: Array, layer: FeedForward) -> Array:
-    """Two linear maps with a GELU between. x: (b, s, dim) -> (b, s, dim)."""
-    return linear(gelu(linear(x, *layer.lin1)), *layer.lin2)
+    def __init__(self, config: Config, lengths: list[int], team: Team) -> None:
+        """lengths: of the inputs, in tokens; team: the threads that share the work on them."""
+        ends = list(accumulate(lengths))
+        tokens, d = ends[-1], config.dim // config.n_heads
+        self.inputs = [slice(end - length, end) for end, length in zip(ends, lengths)]
+        self.team = team
+        self.qkv = np.empty((config.n_heads, 3, d, tokens), np.float32)
+        self.context = np.empty((config.n_heads, d, tokens), np.float32)
+        self.hidden = np.empty((config.hidden_dim, tokens), np.float32)
+        self.output = np.empty((config.dim, tokens), np.float32)
+        # of each input, (n_heads, keys, queries); only where someone wants to see them
+        self.probabilities: list[Array] = []
 
 
-def encoder_layer(x: Array, layer: Layer, mask: Mask, n_heads: int) -> tuple[Array, Array]:
-    """One transformer block, post-norm as in BERT. x: (b, s, dim) -> (b, s, dim) and the attention probabilities."""
-    attended, probabilities = self_attention(x, layer.attention, mask, n_heads)
-    x = layer_norm(x + attended, *layer.sa_layer_norm)
-    return layer_norm(x + feed_forward(x, layer.ffn), *layer.output_layer_norm), probabilities
+def embed(ids: Ids, positions: Ids, embeddings: Embeddings) -> Array:
+    """Word plus position embedding, normalised. ids, positions: (tokens,) -> (dim, tokens)."""
+    x = embeddings.word_embeddings[ids] + embeddings.position_embeddings[positions]
+    return layer_norm(np.ascontiguousarray(x.T), *embeddings.LayerNorm)
+
+
+def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
+    """Multi-head attention of each input to itself (Vaswani et al. 2017, section 3.2.2).
+
+    x: (dim, tokens) -> (dim, tokens), in work.output.
+    """
+    n_heads, _, d, tokens = work.qkv.shape
+
+    def attend(heads: slice) -> None:
+        rows = slice(heads.start * 3 * d, heads.stop * 3 * d)
+        linear(x, *layer.qkv.rows(rows), out=work.qkv[heads].reshape(-1, tokens))
+        for i, columns in enumerate(work.inputs):
+            length = columns.stop - columns.start
+            at_once = max(1, CACHE_BLOCK // length**2)
+            for first in range(heads.start, heads.stop, at_once):
+                some = slice(first, min(first + at_once, heads.stop))
+                query, key, value = work.qkv[some, :, :, columns].swapaxes(0, 1)  # each (some heads, d, length)
+                attention(
+                    query, key, value,
+                    out=work.context[some, :, columns],
+                    probabilities=work.probabilities[i][some] if work.probabilities else None,
+                )  # fmt: skip
+
+    work.team.run(attend, work.team.shares(n_heads))
+    return _linear(work.context.reshape(-1, tokens), layer.out_lin, work)
+
+
+def feed_forward(x: Array, layer: FeedForward, work: Workspace) -> Array:
+    """Two linear maps with a GELU between. x: (dim, tokens) -> (dim, tokens), in work.output."""
+
+    def activate(units: slice) -> None:
+        hidden = linear(x, *layer.lin1.rows(units), out=work.hidden[units])
+        gelu(hidden, out=hidden)
+
+    work.team.run(activate, work.team.shares(len(work.hidden)))
+    return _linear(work.hidden, layer.lin2, work)
+
+
+def _linear(x: Array, layer: Affine, work: Workspace) -> Array:
+    def project(rows: slice) -> None:
+        linear(x, *layer.rows(rows), out=work.output[rows])
+
+    work.team.run(project, work.team.shares(len(work.output)))
+    return work.output
+
+
+def encoder_layer(x: Array, layer: Layer, work: Workspace) -> Array:
+    """One transformer block, post-norm as in BERT. x: (dim, tokens) -> (dim, tokens), written over x."""
+    x += self_attention(x, layer.attention, work)
+    layer_norm(x, *layer.sa_layer_norm, out=x)
+    x += feed_forward(x, layer.ffn, work)
+    return layer_norm(x, *layer.output_layer_norm, out=x)
 
 
 class DistilBertModel:
     """The encoder alone: token ids to hidden states."""
 
     def __init__(self, config: Config, weights: Mapping[str, Array]) -> None:
-        """weights: float32 arrays under their published names.
+        """weights: float32 or float16 arrays under their published names.
 
         Raises CheckpointError for a tensor that is missing or of another shape than config asks for.
         """
         self.config = config
         dim, hidden_dim = config.dim, config.hidden_dim
 
-        def affine(name: str, *shape: int) -> Affine:
-            return Affine(tensor(weights, f"{name}.weight", *shape), tensor(weights, f"{name}.bias", shape[0]))
-
         self.embeddings = Embeddings(
             tensor(weights, "distilbert.embeddings.word_embeddings.weight", config.vocab_size, dim),
-            tensor(weights, "distilbert.embeddings.position_embeddings.weight", config.max_position_embeddings, dim),
-            affine("distilbert.embeddings.LayerNorm", dim),
+            tensor(
+                weights, "distilbert.embeddings.position_embeddings.weight", config.max_position_embeddings, dim
+            ).astype(np.float32, copy=False),
+            affine(weights, "distilbert.embeddings.LayerNorm", dim),
         )
-        self.layers = tuple(
-            Layer(
-                Attention(*(affine(f"{name}.attention.{part}", dim, dim) for part in Attention._fields)),
-                affine(f"{name}.sa_layer_norm", dim),
-                FeedForward(affine(f"{name}.ffn.lin1", hidden_dim, dim), affine(f"{name}.ffn.lin2", dim, hidden_dim)),
-                affine(f"{name}.output_layer_norm", dim),
+
+        def layer(name: str) -> Layer:
+            return Layer(
+                Attention(
+                    fused_qkv(weights, f"{name}.attention", config),
+                    affine(weights, f"{name}.attention.out_lin", dim, dim),
+                ),
+                affine(weights, f"{name}.sa_layer_norm", dim),
+                FeedForward(
+                    affine(weights, f"{name}.ffn.lin1", hidden_dim, dim),
+                    affine(weights, f"{name}.ffn.lin2", dim, hidden_dim),
+                ),
+                affine(weights, f"{name}.output_layer_norm", dim),
             )
-            for name in (f"distilbert.transformer.layer.{i}" for i in range(config.n_layers))
-        )
+
+        self.layers = tuple(layer(f"distilbert.transformer.layer.{i}") for i in range(config.n_layers))
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike[str] | None = None) -> "DistilBertModel":
@@ -201,23 +257,48 @@ class DistilBertModel:
         """Encode a batch.
 
         input_ids: integers (b, s), each below vocab_size; attention_mask: (b, s) of 0 and 1, or None for all 1.
-        A position with mask 0 is attended to by no other. What stands at such positions in the output has no meaning.
+        A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
         check_bool("output_hidden_states", output_hidden_states)
         check_bool("output_attentions", output_attentions)
         ids = _checked_ids(input_ids, self.config)
         mask = _checked_mask(attention_mask, ids)
-        x = embed(ids, self.embeddings)
-        hidden_states, attentions = [x], []
-        for layer in self.layers:
-            x, probabilities = encoder_layer(x, layer, mask, self.config.n_heads)
-            if output_hidden_states:
-                hidden_states.append(x)
+        (b, s), config = ids.shape, self.config
+        lengths = mask.sum(axis=1)
+        last_hidden_state = np.zeros((b, s, config.dim), np.float32)
+        hidden_states = [np.zeros_like(last_hidden_state) for _ in range(config.n_layers + 1) if output_hidden_states]
+        attentions = [
+            np.zeros((b, config.n_heads, s, s), np.float32) for _ in range(config.n_layers) if output_attentions
+        ]
+
+        def encode(pack: list[int], team: Team) -> None:
+            """Compute the inputs in these rows of the batch."""
+            i, positions = np.nonzero(mask[pack])
+            tokens = np.array(pack)[i], positions  # where each column of x lies in the batch
+            work = Workspace(config, lengths[pack].tolist(), team)
             if output_attentions:
-                attentions.append(probabilities)
+                work.probabilities = [np.empty((config.n_heads, n, n), np.float32) for n in lengths[pack]]
+            x = embed(ids[tokens], positions, self.embeddings)
+            if output_hidden_states:
+                hidden_states[0][tokens] = x.T
+            for number, layer in enumerate(self.layers):
+                x = encoder_layer(x, layer, work)
+                if output_hidden_states:
+                    hidden_states[number + 1][tokens] = x.T
+                for row, probabilities in zip(pack, work.probabilities):
+                    real = np.flatnonzero(mask[row])
+                    attentions[number][row][:, real[:, None], real] = probabilities.swapaxes(1, 2)
+            last_hidden_state[tokens] = x.T
+
+        with threads(config.dim * int(lengths.sum())) as team:
+            packs = team.packs(lengths.tolist())
+            if len(packs) == 1:
+                encode(packs[0], team)
+            else:
+                team.run(lambda pack: encode(pack, Team()), packs)
         return ModelOutput(
-            last_hidden_state=x,
+            last_hidden_state=last_hidden_state,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
@@ -230,9 +311,7 @@ class DistilBertForQuestionAnswering:
         """As DistilBertModel, and the tensors of qa_outputs."""
         self.config = config
         self.distilbert = DistilBertModel(config, weights)
-        self.qa_outputs = Affine(
-            tensor(weights, "qa_outputs.weight", 2, config.dim), tensor(weights, "qa_outputs.bias", 2)
-        )
+        self.qa_outputs = affine(weights, "qa_outputs", 2, config.dim)
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike[str] | None = None) -> "DistilBertForQuestionAnswering":
@@ -248,8 +327,10 @@ class DistilBertForQuestionAnswering:
     ) -> QuestionAnsweringOutput:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
         output = self.distilbert(input_ids, attention_mask, output_hidden_states, output_attentions)
-        logits = linear(output.last_hidden_state, *self.qa_outputs)  # (b, s, 2)
-        return QuestionAnsweringOutput(logits[..., 0], logits[..., 1], output.hidden_states, output.attentions)
+        b, s, dim = output.last_hidden_state.shape
+        logits = linear(output.last_hidden_state.reshape(b * s, dim).T, *self.qa_outputs)
+        start_logits, end_logits = logits.reshape(2, b, s)
+        return QuestionAnsweringOutput(start_logits, end_logits, output.hidden_states, output.attentions)
 
 
 def tensor(weights: Mapping[str, Array], name: str, *shape: int) -> Array:
@@ -262,6 +343,21 @@ def tensor(weights: Mapping[str, Array], name: str, *shape: int) -> Array:
             "The weights and the configuration are not of the same model."
         )
     return weights[name]
+
+
+def affine(weights: Mapping[str, Array], name: str, *shape: int) -> Affine:
+    """The float32 weight of that shape and its bias. Raises as tensor does."""
+    weight, bias = tensor(weights, f"{name}.weight", *shape), tensor(weights, f"{name}.bias", shape[0])
+    return Affine(weight.astype(np.float32, copy=False), bias.astype(np.float32, copy=False))
+
+
+def fused_qkv(weights: Mapping[str, Array], name: str, config: Config) -> Affine:
+    """The projections to query, key and value as one, in the order that Attention says. Raises as tensor does."""
+    dim, by_head = config.dim, (config.n_heads, config.dim // config.n_heads, -1)
+    projections = [affine(weights, f"{name}.{part}_lin", dim, dim) for part in "qkv"]
+    weight = np.stack([projection.weight.reshape(by_head) for projection in projections], axis=1)
+    bias = np.stack([projection.bias.reshape(by_head) for projection in projections], axis=1)
+    return Affine(weight.reshape(3 * dim, dim), bias.reshape(3 * dim))
 
 
 def _load(model: type[Model], path: str | PathLike[str] | None) -> Model:

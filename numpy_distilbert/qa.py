@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from . import checkpoint
 from .arguments import check_bool, check_integer, check_text
 from .checkpoint import CheckpointError
-from .kernels import Array, softmax
+from .kernels import softmax
 from .model import DistilBertForQuestionAnswering
+from .schedule import Array
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them

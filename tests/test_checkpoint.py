@@ -9,9 +9,10 @@ from conftest import REFERENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from reference.checkpoints import SHAPES, random_weights, write_checkpoint
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, QuestionAnswerer, Tokenizer, checkpoint
+from numpy_distilbert.model import Config
 
 
 @pytest.fixture
@@ -83,15 +84,25 @@ def cut_short(name):
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1])
 
 
-def test_float32_and_float16_files_become_float32_arrays(tmp_path):
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_tensors_are_as_they_are_in_the_file(dtype, tmp_path):
     weights = random_weights(SHAPES["odd"], seed=1)
-    for dtype in (np.float32, np.float16):
-        folder = write_checkpoint(tmp_path / dtype.__name__, "odd", dtype)
-        read = checkpoint.read_weights(folder / "model.safetensors")
-        assert read.keys() == weights.keys()
-        for name, array in read.items():
-            assert array.dtype == np.float32
-            np.testing.assert_array_equal(array, weights[name].astype(dtype).astype(np.float32))
+    read = checkpoint.read_weights(write_checkpoint(tmp_path, "odd", dtype) / "model.safetensors")
+    assert read.keys() == weights.keys()
+    for name, array in read.items():
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array, weights[name].astype(dtype))
+
+
+def test_a_float16_file_is_computed_in_float32(tmp_path):
+    folder = write_checkpoint(tmp_path, "odd", np.float16)
+    weights = {name: tensor.astype(np.float32) for name, tensor in load_file(folder / "model.safetensors").items()}
+    config = Config.from_file(folder / "config.json")
+    ids = [[1, 2, 3, 4]]
+    output = DistilBertForQuestionAnswering.from_pretrained(folder)(ids, output_hidden_states=True)
+    assert output.start_logits.dtype == output.hidden_states[0].dtype == np.float32
+    expected = DistilBertForQuestionAnswering(config, weights)(ids)
+    np.testing.assert_array_equal(output.start_logits, expected.start_logits)
 
 
 def test_layer_norms_may_have_their_old_names(tmp_path):

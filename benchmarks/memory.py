@@ -1,0 +1,93 @@
+"""How much memory a question takes: peak resident sizes of new processes, above Python with NumPy imported.
+
+    python benchmarks/memory.py [--model FOLDER] [--megabytes 5]
+
+The first is a question of 384 tokens on a float32 checkpoint of the published shape (--model: another one), beside the
+size of its weights. The others are a document of that many megabytes, and one of a fifth of them, on a small random
+checkpoint, as the document's share does not depend on the model: tokenized, and answered. Runs on Linux.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from reference.checkpoints import write_checkpoint  # noqa: E402
+
+MEGABYTE = 10**6
+WORDS = "the keeper of the old lamp wrote that a storm came in from the north and two boats were lost".split()
+
+
+def peak() -> float:
+    """Of this process, in megabytes. (getrusage would count what its parent had.)"""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024 / MEGABYTE
+
+
+def document(megabytes: float) -> str:
+    random = np.random.RandomState(0)
+    text = " ".join(np.array(WORDS)[random.randint(0, len(WORDS), int(megabytes * MEGABYTE / 4))])
+    return text[: int(megabytes * MEGABYTE)]
+
+
+def forward(folder: Path, _: float) -> None:
+    from numpy_distilbert import DistilBertForQuestionAnswering
+
+    DistilBertForQuestionAnswering.from_pretrained(folder)(np.ones((1, 384), int))
+
+
+def tokenize(folder: Path, megabytes: float) -> None:
+    from numpy_distilbert import QuestionAnswerer
+
+    QuestionAnswerer.from_pretrained(folder).tokenizer(document(megabytes))
+
+
+def answer(folder: Path, megabytes: float) -> None:
+    from numpy_distilbert import QuestionAnswerer
+
+    QuestionAnswerer.from_pretrained(folder)(question="What was lost?", context=document(megabytes))
+
+
+TASKS = {"forward": forward, "tokenize": tokenize, "answer": answer}
+
+
+def measured(task: str, folder: Path, megabytes: float = 0.0) -> float:
+    command = [sys.executable, __file__, "--task", task, "--model", str(folder), "--megabytes", str(megabytes)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, metavar="FOLDER")
+    parser.add_argument("--megabytes", type=float, default=5.0)
+    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.task:
+        before = peak()
+        TASKS[arguments.task](arguments.model, arguments.megabytes)
+        print(peak() - before)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.model or write_checkpoint(Path(temporary) / "published", "published")
+        weights = (folder / "model.safetensors").stat().st_size / MEGABYTE
+        taken = measured("forward", folder)
+        print("megabytes, peak resident size above Python with NumPy")
+        print(f"384 tokens {taken:8.0f}   weights {weights:.0f}, beyond them {taken - weights:.0f}   limit 120")
+        small = write_checkpoint(Path(temporary) / "small", "one_head")
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "storm", "lost", "of", "?", "north", "a"]
+        (small / "vocab.txt").write_text("\n".join(pieces))
+        beyond = []
+        for megabytes in (arguments.megabytes / 5, arguments.megabytes):
+            tokenized, answered = measured("tokenize", small, megabytes), measured("answer", small, megabytes)
+            beyond.append(answered - tokenized)
+            print(f"{megabytes:.1f} MB document, tokenized {tokenized:6.0f}, answered {answered:6.0f}")
+        print(f"answered beyond tokenized: {beyond[0]:.0f} and {beyond[1]:.0f}")
+
+
+if __name__ == "__main__":
+    main()

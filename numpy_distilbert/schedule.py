@@ -1,0 +1,168 @@
+"""How the work is laid over memory and threads: why the forward pass is fast. What is computed: kernels.py.
+
+Nearly all arithmetic is matrix products, and NumPy's BLAS does those as fast as anyone. What is left to do is to feed
+it well and to keep everything else short:
+
+* Features are rows, tokens are columns. A weight is used as it lies in the file, (out, in), and any share of its rows
+  gives a contiguous piece of the result.
+* Inputs stand side by side as columns, each with the tokens it has: no padding is computed.
+* Inputs are divided among threads, each of which takes its own through all layers with a BLAS of one thread. Where
+  they cannot be divided evenly, as a single one cannot, the heads and the hidden units are: each thread takes its share
+  through product, bias and activation. With BLAS's own threads, all that lies between the products would be left to
+  one core.
+* A kernel of many passes takes them over one block after another, each small enough to stay in the core's own cache.
+* A long sum is made of short ones, which keeps rounding errors as small as those of PyTorch, whose BLAS does the same.
+* BLAS copies both operands into an order of its own before it multiplies. For a short input most of the time goes into
+  copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
+
+benchmarks/forward.py measures all of it.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from threadpoolctl import ThreadpoolController
+except ImportError:  # not installed with the extra "fast": BLAS runs on its own threads
+    ThreadpoolController = None
+
+Array = NDArray[np.floating]
+
+CACHE_BLOCK = 2**16  # elements: three such arrays of float32 fit the second-level cache of a core
+UNCOPIED_PRODUCT = 10**6  # multiplications, OpenBLAS's limit
+UNCOPIED_ROWS = 16  # of a weight to a product; with fewer, a BLAS that copies after all would lose too much
+UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
+SUM_LENGTH = 192  # products added up before their sum is rounded into the next
+BLAS_SUM_LENGTH = 512  # the same where BLAS copies: of 512, OpenBLAS makes two sums of 256, but of 384 only one
+UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
+THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
+
+
+def matmul(weight: Array, x: Array, out: Array) -> Array:
+    """weight @ x. weight: (rows, depth) and out: (rows, tokens), contiguous; x: (depth, tokens)."""
+    (rows, depth), tokens = weight.shape, x.shape[1]
+    pieces = 1 if depth % SUM_LENGTH else depth // SUM_LENGTH
+    uncopied_rows = math.gcd(rows, 2 ** int(math.log2(max(1, UNCOPIED_PRODUCT * pieces // (depth * tokens)))))
+    if tokens > UNCOPIED_TOKENS or uncopied_rows < UNCOPIED_ROWS:
+        return summed_product(weight, x, BLAS_SUM_LENGTH, out)
+    blocks = weight.reshape(-1, uncopied_rows, pieces, depth // pieces).transpose(2, 0, 1, 3)
+    partial = blocks @ x.reshape(pieces, 1, depth // pieces, tokens)
+    return np.add.reduce(partial.reshape(pieces, rows, tokens), axis=0, out=out)
+
+
+def summed_product(a: Array, b: Array, length: int, out: Array | None = None) -> Array:
+    """a @ b as a sum of products of that depth. a: (..., rows, depth), b: (..., depth, columns)."""
+    out = np.matmul(a[..., :length], b[..., :length, :], out=out)
+    for start in range(length, a.shape[-1], length):
+        out += a[..., start : start + length] @ b[..., start : start + length, :]
+    return out
+
+
+def cache_blocks(x: Array) -> Iterator[slice]:
+    """Slices of the first axis of x, each of about CACHE_BLOCK elements."""
+    step = max(1, CACHE_BLOCK * len(x) // x.size)
+    for start in range(0, len(x), step):
+        yield slice(start, start + step)
+
+
+class Team:
+    """The threads that compute one call."""
+
+    def __init__(self, n_threads: int = 1, pool: ThreadPoolExecutor | None = None) -> None:
+        """pool: for all threads but the one that calls."""
+        self.n_threads = n_threads
+        self._pool = pool
+
+    def run(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """function(item) for every item, at most one for each thread; returns when all are done."""
+        others = [self._pool.submit(function, item) for item in items[1:]]
+        function(items[0])
+        for other in others:
+            other.result()
+
+    def shares(self, count: int) -> list[slice]:
+        """range(count) cut into equal slices, one for each thread."""
+        bounds = [count * i // self.n_threads for i in range(self.n_threads + 1)]
+        return [slice(start, stop) for start, stop in zip(bounds, bounds[1:]) if start < stop]
+
+    def packs(self, lengths: Sequence[int]) -> list[list[int]]:
+        """The indices of inputs of these lengths, divided among the threads if that can be done evenly; else one pack."""
+        packs: list[list[int]] = [[] for _ in range(self.n_threads)]
+        tokens = [0] * self.n_threads
+        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+            lightest = tokens.index(min(tokens))
+            packs[lightest].append(i)
+            tokens[lightest] += lengths[i]
+        if max(tokens) > sum(tokens) / self.n_threads * UNEVEN:
+            return [list(range(len(lengths)))]
+        return packs
+
+
+@contextmanager
+def threads(size: int) -> Iterator[Team]:
+    """The threads for a call whose hidden states have that many elements: as many as the host process gave to BLAS."""
+    if BLAS is None or size < THREADED_FROM:
+        yield Team()
+        return
+    with BLAS.one_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
+        yield Team(n_threads, pool)
+
+
+class _Blas:
+    """The threads of BLAS, a setting of the whole process: one while any call computes, then what they were.
+
+    The setting is made by threads that end at once, because threadpoolctl (3.8) lets no other thread change OpenBLAS
+    as long as the one lives that did so first. Where that is a thread of the host process, its word stands.
+    """
+
+    def __init__(self, controller: "ThreadpoolController") -> None:
+        self._controller = controller
+        self._lock = threading.Lock()
+        self._calls = 0
+
+    @contextmanager
+    def one_thread(self) -> Iterator[int]:
+        """Yields how many threads the host process had given to BLAS, or 1 if BLAS has to keep them."""
+        with self._lock:
+            if not self._calls:
+                self._n_threads = self._threads()
+                _in_a_thread_of_its_own(self._hold)
+                if self._threads() > 1:
+                    self._n_threads = 1
+            self._calls += 1
+        try:
+            yield self._n_threads
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if not self._calls:
+                    _in_a_thread_of_its_own(self._limit.restore_original_limits)
+
+    def _threads(self) -> int:
+        return max(library.num_threads for library in self._controller.lib_controllers)
+
+    def _hold(self) -> None:
+        self._limit = self._controller.limit(limits=1)
+
+
+def _in_a_thread_of_its_own(function: Callable[[], None]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def _find_blas() -> _Blas | None:
+    if ThreadpoolController is None:
+        return None
+    controller = ThreadpoolController().select(user_api="blas")
+    return _Blas(controller) if controller.lib_controllers else None
+
+
+BLAS = _find_blas()

@@ -1,0 +1,195 @@
+"""The scheduling changes when and where things are computed, not what; and it leaves the host process as it was."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from numpy_distilbert import schedule
+from numpy_distilbert.schedule import THREADED_FROM, Team, cache_blocks, matmul, summed_product, threads
+
+threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_blas_threads():
+    """A host process that gives BLAS two threads, whatever the machine has."""
+    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    # in another thread, as threadpoolctl 3.8 binds OpenBLAS to the one that sets it
+    with ThreadPoolExecutor(1) as pool:
+        limit = pool.submit(controller.limit, limits=2).result()
+    if blas_threads() != [2]:
+        pytest.skip(f"BLAS here has {blas_threads()} threads, the test needs [2]")
+    yield
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(limit.restore_original_limits).result()
+
+
+def random(*shape, seed=0):
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+
+
+@given(st.integers(1, 130), st.integers(1, 400), st.integers(1, 100))
+@example(64, 384, 16)  # many small products, in pieces
+@example(2, 3072, 16)
+@example(48, 1600, 100)  # one product after the other
+@example(256, 768, 81)
+def test_matmul_is_the_product(rows, depth, tokens):
+    weight, x, out = random(rows, depth), random(depth, tokens, seed=1), np.empty((rows, tokens), np.float32)
+    assert matmul(weight, x, out) is out
+    np.testing.assert_allclose(out, weight.astype(np.float64) @ x, atol=1e-6 * depth)
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 8, 100])
+def test_summed_product_is_the_product(length):
+    a, b = random(2, 5, 7), random(2, 7, 3, seed=1)
+    np.testing.assert_allclose(summed_product(a, b, length), a.astype(np.float64) @ b, atol=1e-5)
+
+
+def test_long_sums_round_less_than_one_sum_does():
+    weight, x = random(64, 3072), random(3072, 16, seed=1)
+    exact = weight.astype(np.float64) @ x
+    ours = np.abs(matmul(weight, x, np.empty((64, 16), np.float32)) - exact)
+    one_sum = np.zeros((64, 16), np.float32)
+    for k in range(3072):
+        one_sum += weight[:, k : k + 1] * x[k]
+    assert np.sqrt(np.mean(ours**2)) < 0.5 * np.sqrt(np.mean((one_sum - exact) ** 2))
+
+
+@given(st.integers(1, 300), st.integers(1, 2000))
+def test_cache_blocks_cover_every_row_once(rows, columns):
+    x = np.zeros((rows, columns))
+    for block in cache_blocks(x):
+        assert x[block].size <= max(schedule.CACHE_BLOCK, columns)
+        x[block] += 1
+    assert (x == 1).all()
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shares_cover_every_item_once(count, n_threads):
+    shares = Team(n_threads).shares(count)
+    assert [i for share in shares for i in range(count)[share]] == list(range(count))
+    assert len(shares) == min(count, n_threads)
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=40), st.integers(1, 9))
+def test_packs_hold_every_input_once_and_are_even(lengths, n_threads):
+    packs = Team(n_threads).packs(lengths)
+    assert sorted(i for pack in packs for i in pack) == list(range(len(lengths)))
+    tokens = [sum(lengths[i] for i in pack) for pack in packs]
+    assert len(packs) in (1, n_threads)
+    assert max(tokens) * len(packs) <= sum(lengths) * schedule.UNEVEN
+
+
+def test_equal_inputs_are_divided_and_a_single_one_is_not():
+    assert [len(pack) for pack in Team(2).packs([7] * 8)] == [4, 4]
+    assert Team(2).packs([384]) == [[0]]
+    assert len(Team(2).packs([384, 100])) == 1
+
+
+def test_a_team_works_on_all_threads_at_once(two_blas_threads):
+    both_are_there = threading.Barrier(2, timeout=60)
+    with threads(THREADED_FROM) as team:
+        assert team.n_threads == 2
+        team.run(lambda share: both_are_there.wait(), team.shares(2))
+
+
+def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threads):
+    with threads(THREADED_FROM):
+        assert blas_threads() == [1]
+        with threads(THREADED_FROM) as inner:  # as another thread that calls the model meanwhile
+            assert inner.n_threads == 2
+        assert blas_threads() == [1]
+    assert blas_threads() == [2]
+
+
+def test_blas_has_its_threads_again_after_an_error(two_blas_threads):
+    def fail(share):
+        raise KeyError(share.start)
+
+    for failing in (slice(0, 1), slice(1, 2)):
+        with pytest.raises(KeyError), threads(THREADED_FROM) as team:
+            team.run(lambda share: fail(share) if share == failing else None, team.shares(2))
+        assert blas_threads() == [2]
+
+
+def test_calls_that_overlap_leave_blas_as_it_was(two_blas_threads):
+    entered, left = threading.Barrier(4, timeout=60), threading.Barrier(4, timeout=60)
+
+    def call(number):
+        with threads(THREADED_FROM) as team:
+            entered.wait()
+            assert blas_threads() == [1] and team.n_threads == 2
+            if number:
+                left.wait()
+        if not number:  # the first to come is the first to go
+            assert blas_threads() == [1]
+            left.wait()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(4)))
+    assert blas_threads() == [2]
+
+
+def test_short_inputs_and_a_host_with_one_blas_thread_start_no_threads(two_blas_threads):
+    with threads(THREADED_FROM - 1) as team:
+        assert team.n_threads == 1 and blas_threads() == [2]
+    with threadpoolctl.threadpool_limits(1, user_api="blas"), threads(THREADED_FROM) as team:
+        assert team.n_threads == 1 and blas_threads() == [1]
+    assert blas_threads() == [2]
+
+
+def test_a_host_that_holds_blas_itself_keeps_it(two_blas_threads):
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        for _ in range(2):
+            with threads(THREADED_FROM) as team:  # either BLAS or the team has two threads, never both
+                assert [team.n_threads, *blas_threads()] in ([1, 2], [2, 1])
+            assert blas_threads() == [2]
+
+
+def test_without_threadpoolctl_blas_keeps_its_own_threads(two_blas_threads, monkeypatch, embedded):
+    expected = embedded.model([[101, 2040, 102] * 40])
+    monkeypatch.setattr(schedule, "ThreadpoolController", None)
+    monkeypatch.setattr(schedule, "BLAS", schedule._find_blas())
+    with threads(THREADED_FROM) as team:
+        assert team.n_threads == 1 and blas_threads() == [2]
+    output = embedded.model([[101, 2040, 102] * 40])
+    np.testing.assert_allclose(output.start_logits, expected.start_logits, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Nine inputs of 5 to 77 tokens: ids and mask."""
+    lengths = np.array([77, 5, 40, 40, 64, 12, 70, 33, 9])
+    mask = (np.arange(77) < lengths[:, None]).astype(int)
+    return np.random.RandomState(0).randint(1000, 20000, mask.shape), mask
+
+
+def test_eight_threads_sharing_a_model_compute_what_one_does(two_blas_threads, batch, embedded):
+    ids, mask = batch
+    calls = [(ids[i : i + n], mask[i : i + n]) for n in (1, 2, 9) for i in range(0, 9, n)] * 3
+    alone = [embedded.model(*call).start_logits for call in calls]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda call: embedded.model(*call).start_logits, calls))
+    for one, other in zip(alone, together):
+        np.testing.assert_array_equal(one, other)
+    assert blas_threads() == [2]
+
+
+def test_what_an_input_shares_its_batch_with_hardly_matters(two_blas_threads, batch, embedded):
+    ids, mask = batch
+    for rows in ([0, 1], [3, 2, 1], range(9), range(8, -1, -1)):
+        rows = list(rows)
+        together = embedded.model(ids[rows], mask[rows])
+        for row, start, end in zip(rows, together.start_logits, together.end_logits):
+            length = mask[row].sum()
+            alone = embedded.model(ids[row : row + 1, :length])
+            for logits, expected in ((start[:length], alone.start_logits[0]), (end[:length], alone.end_logits[0])):
+                assert np.abs(logits - expected).max() < 2e-5 * max(1, np.abs(expected).max())
