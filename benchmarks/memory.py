@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import write_checkpoint  # noqa: E402
+from reference.checkpoints import SHAPES, random_weights, write_checkpoint  # noqa: E402
 
 MEGABYTE = 10**6
 WORDS = "the keeper of the old lamp wrote that a storm came in from the north and two boats were lost".split()
@@ -33,6 +34,17 @@ def document(megabytes: float) -> str:
     random = np.random.RandomState(0)
     text = " ".join(np.array(WORDS)[random.randint(0, len(WORDS), int(megabytes * MEGABYTE / 4))])
     return text[: int(megabytes * MEGABYTE)]
+
+
+def small_checkpoint(folder: Path) -> Path:
+    """A model of one narrow layer that reads windows of 384 tokens, with the words of the document."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "?", *sorted(set(WORDS))]
+    config = SHAPES["one_head"] | {"vocab_size": len(pieces), "max_position_embeddings": 512}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "distilbert", "activation": "gelu"} | config))
+    (folder / "vocab.txt").write_text("\n".join(pieces))
+    save_file(random_weights(config, seed=0), folder / "model.safetensors")
+    return folder
 
 
 def forward(folder: Path, _: float) -> None:
@@ -78,9 +90,7 @@ def main() -> None:
         taken = measured("forward", folder)
         print("megabytes, peak resident size above Python with NumPy")
         print(f"384 tokens {taken:8.0f}   weights {weights:.0f}, beyond them {taken - weights:.0f}   limit 120")
-        small = write_checkpoint(Path(temporary) / "small", "one_head")
-        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "storm", "lost", "of", "?", "north", "a"]
-        (small / "vocab.txt").write_text("\n".join(pieces))
+        small = small_checkpoint(Path(temporary) / "small")
         beyond = []
         for megabytes in (arguments.megabytes / 5, arguments.megabytes):
             tokenized, answered = measured("tokenize", small, megabytes), measured("answer", small, megabytes)

@@ -59,9 +59,7 @@ def main() -> None:
     imports = [run["import numpy_distilbert"] - run["import numpy"] for run in runs]
     print(f"{'import, more than numpy':<32} {statistics.median(imports):6.3f} s   limit 0.060 s")
     if not missing:
-        ratio = statistics.median(
-            run["transformers pipeline"] / run["python -m numpy_distilbert ask"] for run in runs
-        )
+        ratio = statistics.median(run["transformers pipeline"] / run["python -m numpy_distilbert ask"] for run in runs)
         print(f"{'ask, faster than transformers':<32} {ratio:6.1f} x   limit 8 x; ask itself 0.6 s")
 
 

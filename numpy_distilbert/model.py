@@ -2,6 +2,9 @@
 
 Source: Sanh et al. 2019, a BERT encoder (Devlin et al. 2018) of half the layers, without segment embeddings and
 pooler. The reference behaviour is that of transformers' DistilBertForQuestionAnswering in evaluation mode.
+
+What callers see is (batch, sequence, dim). Inside, features are rows and tokens are columns, those of several inputs
+side by side without their padding, and x is (dim, tokens): why, and what threads do, is told in schedule.py.
 """
 
 from collections.abc import Mapping

@@ -95,7 +95,7 @@ class QuestionAnswerer:
         answers: dict[str, Answer] = {}  # by text in lower case
         null_score = np.inf
         candidates = top_k * 2 + 10 if align_to_words else top_k  # spans that widen to the same words become one
-        for window in self.tokenizer.windows(question, context, max_seq_len, doc_stride, max_question_len):
+        for window in self.tokenizer.iter_windows(question, context, max_seq_len, doc_stride, max_question_len):
             output = self.model([window.ids])
             start, end = (span_probabilities(x[0], window) for x in (output.start_logits, output.end_logits))
             null_score = min(null_score, float(start[0] * end[0]))

@@ -200,6 +200,17 @@ class Tokenizer:
         without tokens. Lengths count [CLS] and [SEP]. As truncation="only_second" with overflow in transformers.
         Raises TypeError or ValueError that names the argument.
         """
+        return list(self.iter_windows(question, context, max_length, stride, max_question_length))
+
+    def iter_windows(
+        self,
+        question: str,
+        context: str,
+        max_length: int = 384,
+        stride: int = 128,
+        max_question_length: int | None = None,
+    ) -> Iterator[Encoding]:
+        """The windows one at a time, for a context of which all would take much memory. Errors come with the call."""
         check_text("question", question)
         check_text("context", context)
         max_length = check_integer("max_length", max_length, MIN_WINDOW)
@@ -213,7 +224,7 @@ class Tokenizer:
         step = max(1, room - stride)
         text = self._tokens(context)
         starts = range(0, max(1, len(text.ids) - room + step), step)
-        return [self._encoding(asked, text.cut(start, start + room)) for start in starts]
+        return (self._encoding(asked, text.cut(start, start + room)) for start in starts)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.

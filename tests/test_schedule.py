@@ -92,6 +92,7 @@ def test_equal_inputs_are_divided_and_a_single_one_is_not():
     assert [len(pack) for pack in Team(2).packs([7] * 8)] == [4, 4]
     assert Team(2).packs([384]) == [[0]]
     assert len(Team(2).packs([384, 100])) == 1
+    assert sorted(Team(2).packs([10, 10, 20])) == [[0, 1], [2]]
 
 
 def test_a_team_works_on_all_threads_at_once(two_blas_threads):
@@ -135,6 +136,23 @@ def test_calls_that_overlap_leave_blas_as_it_was(two_blas_threads):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(call, range(4)))
+    assert blas_threads() == [2]
+
+
+def test_the_last_call_to_end_restores_blas_though_the_thread_of_the_first_lives_on(two_blas_threads):
+    entered, first_is_gone = threading.Event(), threading.Event()
+
+    def later_call():
+        with threads(THREADED_FROM):
+            entered.set()
+            first_is_gone.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        with threads(THREADED_FROM):
+            last = pool.submit(later_call)
+            assert entered.wait(60)
+        first_is_gone.set()
+        last.result()
     assert blas_threads() == [2]
 
 
