@@ -21,7 +21,7 @@ from . import checkpoint
 from .arguments import check_bool
 from .checkpoint import CheckpointError
 from .kernels import attention, gelu, layer_norm, linear
-from .schedule import CACHE_BLOCK, Array, Team, threads
+from .schedule import CACHE_BLOCK, Array, Memory, Team, threads
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -134,16 +134,16 @@ class Workspace:
     The inputs lie side by side, the tokens of all of them being the columns of one array.
     """
 
-    def __init__(self, config: Config, lengths: list[int], team: Team) -> None:
-        """lengths: of the inputs, in tokens; team: the threads that share the work on them."""
+    def __init__(self, config: Config, lengths: list[int], team: Team, memory: Array) -> None:
+        """lengths: of the inputs, in tokens; team: the threads that share the work on them; memory: to lie in."""
         ends = list(accumulate(lengths))
         tokens, d = ends[-1], config.dim // config.n_heads
         self.inputs = [slice(end - length, end) for end, length in zip(ends, lengths)]
         self.team = team
-        self.qkv = np.empty((config.n_heads, 3, d, tokens), np.float32)
-        self.context = np.empty((config.n_heads, d, tokens), np.float32)
-        self.hidden = np.empty((config.hidden_dim, tokens), np.float32)
-        self.output = np.empty((config.dim, tokens), np.float32)
+        rows = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
+        qkv, context, self.hidden, self.output = np.split(memory.reshape(-1, tokens), rows)
+        self.qkv = qkv.reshape(config.n_heads, 3, d, tokens)
+        self.context = context.reshape(config.n_heads, d, tokens)
         # of each input, (n_heads, keys, queries); only where someone wants to see them
         self.probabilities: list[Array] = []
 
@@ -216,6 +216,7 @@ class DistilBertModel:
         Raises CheckpointError for a tensor that is missing or of another shape than config asks for.
         """
         self.config = config
+        self._memory = Memory()
         dim, hidden_dim = config.dim, config.hidden_dim
 
         self.embeddings = Embeddings(
@@ -279,7 +280,8 @@ class DistilBertModel:
             """Compute the inputs in these rows of the batch."""
             i, positions = np.nonzero(mask[pack])
             tokens = np.array(pack)[i], positions  # where each column of x lies in the batch
-            work = Workspace(config, lengths[pack].tolist(), team)
+            memory = self._memory.take((5 * config.dim + config.hidden_dim) * len(positions))
+            work = Workspace(config, lengths[pack].tolist(), team, memory)
             if output_attentions:
                 work.probabilities = [np.empty((config.n_heads, n, n), np.float32) for n in lengths[pack]]
             x = embed(ids[tokens], positions, self.embeddings)
@@ -293,6 +295,7 @@ class DistilBertModel:
                     real = np.flatnonzero(mask[row])
                     attentions[number][row][:, real[:, None], real] = probabilities.swapaxes(1, 2)
             last_hidden_state[tokens] = x.T
+            self._memory.give_back(memory)
 
         with threads(config.dim * int(lengths.sum())) as team:
             packs = team.packs(lengths.tolist())

@@ -11,6 +11,7 @@ it well and to keep everything else short:
   through product, bias and activation. With BLAS's own threads, all that lies between the products would be left to
   one core.
 * A kernel of many passes takes them over one block after another, each small enough to stay in the core's own cache.
+* Memory that a call has written to is kept for the next: fresh pages would have to be fetched from the system first.
 * A long sum is made of short ones, which keeps rounding errors as small as those of PyTorch, whose BLAS does the same.
 * BLAS copies both operands into an order of its own before it multiplies. For a short input most of the time goes into
   copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
@@ -41,6 +42,7 @@ UNCOPIED_ROWS = 16  # of a weight to a product; with fewer, a BLAS that copies a
 UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
 SUM_LENGTH = 192  # products added up before their sum is rounded into the next
 BLAS_SUM_LENGTH = 512  # the same where BLAS copies: of 512, OpenBLAS makes two sums of 256, but of 384 only one
+KEPT_MEMORY = 2**24  # elements a call
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
 THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
 
@@ -70,6 +72,27 @@ def cache_blocks(x: Array) -> Iterator[slice]:
     step = max(1, CACHE_BLOCK * len(x) // x.size)
     for start in range(0, len(x), step):
         yield slice(start, start + step)
+
+
+class Memory:
+    """Arrays that calls compute in, handed on from one to the next; a call has its own as long as it runs."""
+
+    def __init__(self) -> None:
+        self._kept: list[Array] = []
+
+    def take(self, size: int) -> Array:
+        """A float32 array (size,) with anything in it."""
+        try:
+            array = self._kept.pop()
+        except IndexError:  # the first call, or as many at once as never before
+            array = np.empty(size, np.float32)
+        return array[:size] if array.size >= size else np.empty(size, np.float32)
+
+    def give_back(self, array: Array) -> None:
+        """Keep what take() gave, unless it is too large to sit on."""
+        whole = array if array.base is None else array.base
+        if whole.size <= KEPT_MEMORY:
+            self._kept.append(whole)
 
 
 class Team:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from numpy_distilbert import schedule
-from numpy_distilbert.schedule import THREADED_FROM, Team, cache_blocks, matmul, summed_product, threads
+from numpy_distilbert.schedule import THREADED_FROM, Memory, Team, cache_blocks, matmul, summed_product, threads
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
 
@@ -94,6 +94,27 @@ def test_equal_inputs_are_divided_and_a_single_one_is_not():
     assert Team(2).packs([384]) == [[0]]
     assert len(Team(2).packs([384, 100])) == 1
     assert sorted(Team(2).packs([10, 10, 20])) == [[0, 1], [2]]
+
+
+def test_memory_is_handed_on_when_it_is_given_back_and_large_enough():
+    memory = Memory()
+    first, second = memory.take(10), memory.take(10)
+    assert first.shape == second.shape == (10,) and not np.shares_memory(first, second)
+    memory.give_back(first)
+    again = memory.take(4)
+    assert again.shape == (4,) and np.shares_memory(first, again)
+    memory.give_back(again)
+    assert np.shares_memory(first, memory.take(10))  # all of it is still there
+    memory.give_back(first)
+    assert memory.take(11).shape == (11,)
+
+
+def test_memory_that_is_too_large_is_not_kept(monkeypatch):
+    monkeypatch.setattr(schedule, "KEPT_MEMORY", 9)
+    memory = Memory()
+    large = memory.take(10)
+    memory.give_back(large)
+    assert not np.shares_memory(large, memory.take(10))
 
 
 def test_a_team_works_on_all_threads_at_once(two_blas_threads):
