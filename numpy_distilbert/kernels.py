@@ -1,8 +1,7 @@
 """The maths of the model: pure functions of arrays, each of them its formula.
 
 Features are rows and tokens are columns: x is (dim, tokens), and a linear layer is W x + b as papers write it. Every
-kernel returns the dtype of its input; out is an array for the result, which may be x itself in gelu, softmax and
-layer_norm.
+kernel returns the dtype of its input; out is an array for the result, which may be x itself in gelu and layer_norm.
 """
 
 import math
@@ -53,15 +52,13 @@ def gelu(x: Array, out: Array | None = None) -> Array:
     return out
 
 
-def softmax(x: Array, axis: int = -1, out: Array | None = None) -> Array:
-    """exp(x) / sum(exp(x)) over an axis, shifted by its maximum so that exp cannot overflow.
+def softmax(x: Array) -> Array:
+    """exp(x) / sum(exp(x)) over the last axis, shifted by its maximum so that exp cannot overflow.
 
-    x: any shape -> the same shape. -inf counts as excluded and becomes 0; one value must be finite.
+    x: (..., n) -> (..., n). -inf counts as excluded and becomes 0; each row needs one finite value.
     """
-    out = np.subtract(x, x.max(axis=axis, keepdims=True), out=out)
-    np.exp(out, out=out)
-    out /= out.sum(axis=axis, keepdims=True)
-    return out
+    exponential = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-12, out: Array | None = None) -> Array:

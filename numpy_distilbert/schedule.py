@@ -16,7 +16,7 @@ it well and to keep everything else short:
 * BLAS copies both operands into an order of its own before it multiplies. For a short input most of the time goes into
   copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
 
-benchmarks/forward.py measures all of it.
+benchmarks/forward.py measures the whole.
 """
 
 import math
