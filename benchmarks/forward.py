@@ -49,6 +49,7 @@ NEEDS = {"torch": ("torch", "transformers"), "onnxruntime": ("onnxruntime", "onn
 TURN, REST = 0.3, 0.25  # seconds: of runs in a turn, at least one; between turns
 PEAK_SIZE = 2048
 CHECKPOINTS = 20
+ERROR_LENGTHS = 128, 384
 
 
 def ours(folder: Path, _: int) -> Callable:
@@ -188,25 +189,28 @@ def rounding_errors() -> None:
     from transformers import DistilBertConfig
     from transformers import DistilBertForQuestionAnswering as Reference
 
-    config, ids = SHAPES["published"], np.random.RandomState(0).randint(1, 1000, (2, 128))
-    squares: dict[str, list[float]] = {"ours": [], "PyTorch": []}
+    config = SHAPES["published"]
+    squares: dict[tuple[str, int], list[float]] = {(name, n): [] for name in ("ours", "PyTorch") for n in ERROR_LENGTHS}
     for seed in range(CHECKPOINTS):
         weights = random_weights(config, seed)
+        model = DistilBertForQuestionAnswering(Config(**config), weights)
         reference = Reference(DistilBertConfig(**config)).eval()
         reference.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
+        batches = {n: np.random.RandomState(0).randint(1, 1000, (2, n)) for n in ERROR_LENGTHS}
         with torch.inference_mode():
-            single = reference(torch.from_numpy(ids))
-            exact = reference.double()(torch.from_numpy(ids))
-        output = DistilBertForQuestionAnswering(Config(**config), weights)(ids)
-        for name in ("start_logits", "end_logits"):
-            true = getattr(exact, name).numpy()
-            squares["ours"].append(np.mean((getattr(output, name) - true) ** 2))
-            squares["PyTorch"].append(np.mean((getattr(single, name).numpy() - true) ** 2))
-    ours, theirs = (np.sqrt(np.mean(squares[name])) for name in ("ours", "PyTorch"))
-    print(
-        f"root-mean-square error of float32 logits, {CHECKPOINTS} random checkpoints of the published shape, 2 x 128:"
-    )
-    print(f"ours {ours:.2e}, PyTorch {theirs:.2e}, ratio {ours / theirs:.2f}")
+            single = {n: reference(torch.from_numpy(ids)) for n, ids in batches.items()}
+            reference.double()
+            exact = {n: reference(torch.from_numpy(ids)) for n, ids in batches.items()}
+        for n, ids in batches.items():
+            output = model(ids)
+            for name in ("start_logits", "end_logits"):
+                true = getattr(exact[n], name).numpy()
+                squares["ours", n].append(np.mean((getattr(output, name) - true) ** 2))
+                squares["PyTorch", n].append(np.mean((getattr(single[n], name).numpy() - true) ** 2))
+    print(f"root-mean-square error of float32 logits, {CHECKPOINTS} random checkpoints of the published shape")
+    for n in ERROR_LENGTHS:
+        ours, theirs = (np.sqrt(np.mean(squares[name, n])) for name in ("ours", "PyTorch"))
+        print(f"2 x {n:<3}  ours {ours:.2e}, PyTorch {theirs:.2e}, ratio {ours / theirs:.2f}")
 
 
 def main() -> None:

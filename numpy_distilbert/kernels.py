@@ -14,14 +14,15 @@ from .schedule import SUM_LENGTH, Array, cache_blocks, matmul, summed_product
 GELU = (0.797884216, 0.0363342835, -3.31299945e-05, -5.52401581e-05, 3.96910939e-06, -1.33446404e-07, 1.80561628e-09)
 
 
-def linear(x: Array, weight: Array, bias: Array, out: Array | None = None) -> Array:
+def linear(x: Array, weight: Array, bias: Array, out: Array | None = None, sum_length: int | None = None) -> Array:
     """W x + b, the affine map of one layer.
 
-    x: (in, tokens), weight: (out, in) as published, bias: (out,) -> (out, tokens).
+    x: (in, tokens), weight: (out, in) as published, bias: (out,) -> (out, tokens). sum_length: how W x is added up, see
+    schedule.py.
     """
     if out is None:
         out = np.empty((len(weight), x.shape[1]), x.dtype)
-    matmul(weight, x, out=out)
+    matmul(weight, x, out, sum_length)
     out += bias[:, None]
     return out
 

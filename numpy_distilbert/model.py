@@ -21,7 +21,7 @@ from . import checkpoint
 from .arguments import check_bool
 from .checkpoint import CheckpointError
 from .kernels import attention, gelu, layer_norm, linear
-from .schedule import CACHE_BLOCK, Array, Memory, Team, threads
+from .schedule import CACHE_BLOCK, SUM_LENGTH, Array, Memory, Team, threads
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -177,23 +177,23 @@ def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
                 )  # fmt: skip
 
     work.team.run(attend, work.team.shares(n_heads))
-    return _linear(work.context.reshape(-1, tokens), layer.out_lin, work)
+    return _linear(work.context.reshape(-1, tokens), layer.out_lin, work, SUM_LENGTH)
 
 
 def feed_forward(x: Array, layer: FeedForward, work: Workspace) -> Array:
     """Two linear maps with a GELU between. x: (dim, tokens) -> (dim, tokens), in work.output."""
 
     def activate(units: slice) -> None:
-        hidden = linear(x, *layer.lin1.rows(units), out=work.hidden[units])
+        hidden = linear(x, *layer.lin1.rows(units), out=work.hidden[units], sum_length=SUM_LENGTH)
         gelu(hidden, out=hidden)
 
     work.team.run(activate, work.team.shares(len(work.hidden)))
     return _linear(work.hidden, layer.lin2, work)
 
 
-def _linear(x: Array, layer: Affine, work: Workspace) -> Array:
+def _linear(x: Array, layer: Affine, work: Workspace, sum_length: int | None = None) -> Array:
     def project(rows: slice) -> None:
-        linear(x, *layer.rows(rows), out=work.output[rows])
+        linear(x, *layer.rows(rows), out=work.output[rows], sum_length=sum_length)
 
     work.team.run(project, work.team.shares(len(work.output)))
     return work.output

@@ -12,7 +12,8 @@ it well and to keep everything else short:
   one core.
 * A kernel of many passes takes them over one block after another, each small enough to stay in the core's own cache.
 * Memory that a call has written to is kept for the next: fresh pages would have to be fetched from the system first.
-* A long sum is made of short ones, which keeps rounding errors as small as those of PyTorch, whose BLAS does the same.
+* A long sum made of short ones rounds less but takes more passes. It is done where it counts: rounding errors stay as
+  small as those of PyTorch, whose BLAS makes all sums so.
 * BLAS copies both operands into an order of its own before it multiplies. For a short input most of the time goes into
   copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
 
@@ -40,30 +41,33 @@ CACHE_BLOCK = 2**16  # elements: three such arrays of float32 fit the second-lev
 UNCOPIED_PRODUCT = 10**6  # multiplications, OpenBLAS's limit
 UNCOPIED_ROWS = 16  # of a weight to a product; with fewer, a BLAS that copies after all would lose too much
 UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
-SUM_LENGTH = 192  # products added up before their sum is rounded into the next
-BLAS_SUM_LENGTH = 512  # the same where BLAS copies: of 512, OpenBLAS makes two sums of 256, but of 384 only one
+UNCOPIED_DEPTH = 192  # the deepest sum of such a product
+SUM_LENGTH = 112  # products added up before their sum is rounded into the next, where that is asked for
 KEPT_MEMORY = 2**24  # elements a call
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
 THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
 
 
-def matmul(weight: Array, x: Array, out: Array) -> Array:
-    """weight @ x. weight: (rows, depth) and out: (rows, tokens), contiguous; x: (depth, tokens)."""
+def matmul(weight: Array, x: Array, out: Array, sum_length: int | None = None) -> Array:
+    """weight @ x, as a sum of products of depth sum_length if that is given.
+
+    weight: (rows, depth) and out: (rows, tokens), contiguous; x: (depth, tokens).
+    """
     (rows, depth), tokens = weight.shape, x.shape[1]
-    pieces = 1 if depth % SUM_LENGTH else depth // SUM_LENGTH
+    pieces = 1 if depth % UNCOPIED_DEPTH else depth // UNCOPIED_DEPTH
     uncopied_rows = math.gcd(rows, 2 ** int(math.log2(max(1, UNCOPIED_PRODUCT * pieces // (depth * tokens)))))
     if tokens > UNCOPIED_TOKENS or uncopied_rows < UNCOPIED_ROWS:
-        return summed_product(weight, x, BLAS_SUM_LENGTH, out)
+        return summed_product(weight, x, sum_length or depth, out)
     blocks = weight.reshape(-1, uncopied_rows, pieces, depth // pieces).transpose(2, 0, 1, 3)
     partial = blocks @ x.reshape(pieces, 1, depth // pieces, tokens)
     return np.add.reduce(partial.reshape(pieces, rows, tokens), axis=0, out=out)
 
 
-def summed_product(a: Array, b: Array, length: int, out: Array | None = None) -> Array:
+def summed_product(a: Array, b: Array, sum_length: int, out: Array | None = None) -> Array:
     """a @ b as a sum of products of that depth. a: (..., rows, depth), b: (..., depth, columns)."""
-    out = np.matmul(a[..., :length], b[..., :length, :], out=out)
-    for start in range(length, a.shape[-1], length):
-        out += a[..., start : start + length] @ b[..., start : start + length, :]
+    out = np.matmul(a[..., :sum_length], b[..., :sum_length, :], out=out)
+    for start in range(sum_length, a.shape[-1], sum_length):
+        out += a[..., start : start + sum_length] @ b[..., start : start + sum_length, :]
     return out
 
 
