@@ -334,7 +334,7 @@ class DistilBertForQuestionAnswering:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
         output = self.distilbert(input_ids, attention_mask, output_hidden_states, output_attentions)
         b, s, dim = output.last_hidden_state.shape
-        logits = linear(output.last_hidden_state.reshape(b * s, dim).T, *self.qa_outputs)
+        logits = linear(output.last_hidden_state.reshape(b * s, dim).T, *self.qa_outputs, sum_length=SUM_LENGTH)
         start_logits, end_logits = logits.reshape(2, b, s)
         return QuestionAnsweringOutput(start_logits, end_logits, output.hidden_states, output.attentions)
 
