@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .schedule import SUM_LENGTH, Array, cache_blocks, matmul, summed_product
+from .schedule import SHORT_SUM_LENGTH, Array, cache_blocks, matmul, summed_product
 
 # Lowest power first; tests/reference/fit_gelu.py made them.
 GELU = (0.797884216, 0.0363342835, -3.31299945e-05, -5.52401581e-05, 3.96910939e-06, -1.33446404e-07, 1.80561628e-09)
@@ -93,4 +93,4 @@ def attention(
     total = np.ones((1, odds.shape[-2]), odds.dtype) @ odds  # (..., 1, queries); rounds less than sum() does
     if probabilities is not None:
         np.divide(odds, total, out=probabilities)
-    return np.divide(summed_product(value, odds, SUM_LENGTH), total, out=out)
+    return np.divide(summed_product(value, odds, SHORT_SUM_LENGTH), total, out=out)

@@ -21,7 +21,7 @@ from . import checkpoint
 from .arguments import check_bool
 from .checkpoint import CheckpointError
 from .kernels import attention, gelu, layer_norm, linear
-from .schedule import CACHE_BLOCK, SUM_LENGTH, Array, Memory, Team, threads
+from .schedule import CACHE_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -177,7 +177,7 @@ def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
                 )  # fmt: skip
 
     work.team.run(attend, work.team.shares(n_heads))
-    return _linear(work.context.reshape(-1, tokens), layer.out_lin, work, SUM_LENGTH)
+    return _linear(work.context.reshape(-1, tokens), layer.out_lin, work, SHORT_SUM_LENGTH)
 
 
 def feed_forward(x: Array, layer: FeedForward, work: Workspace) -> Array:
@@ -188,10 +188,10 @@ def feed_forward(x: Array, layer: FeedForward, work: Workspace) -> Array:
         gelu(hidden, out=hidden)
 
     work.team.run(activate, work.team.shares(len(work.hidden)))
-    return _linear(work.hidden, layer.lin2, work)
+    return _linear(work.hidden, layer.lin2, work, SUM_LENGTH)
 
 
-def _linear(x: Array, layer: Affine, work: Workspace, sum_length: int | None = None) -> Array:
+def _linear(x: Array, layer: Affine, work: Workspace, sum_length: int) -> Array:
     def project(rows: slice) -> None:
         linear(x, *layer.rows(rows), out=work.output[rows], sum_length=sum_length)
 
@@ -334,7 +334,7 @@ class DistilBertForQuestionAnswering:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
         output = self.distilbert(input_ids, attention_mask, output_hidden_states, output_attentions)
         b, s, dim = output.last_hidden_state.shape
-        logits = linear(output.last_hidden_state.reshape(b * s, dim).T, *self.qa_outputs, sum_length=SUM_LENGTH)
+        logits = linear(output.last_hidden_state.reshape(b * s, dim).T, *self.qa_outputs, sum_length=SHORT_SUM_LENGTH)
         start_logits, end_logits = logits.reshape(2, b, s)
         return QuestionAnsweringOutput(start_logits, end_logits, output.hidden_states, output.attentions)
 

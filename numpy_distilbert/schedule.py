@@ -12,8 +12,8 @@ it well and to keep everything else short:
   one core.
 * A kernel of many passes takes them over one block after another, each small enough to stay in the core's own cache.
 * Memory that a call has written to is kept for the next: fresh pages would have to be fetched from the system first.
-* A long sum made of short ones rounds less but takes more passes. It is done where it counts: rounding errors stay as
-  small as those of PyTorch, whose BLAS makes all sums so.
+* A long sum made of short ones rounds less but takes more passes. It is done where it counts, shortest where what
+  rounds goes straight into the hidden states or the logits: errors stay as small as those of PyTorch.
 * BLAS copies both operands into an order of its own before it multiplies. For a short input most of the time goes into
   copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
 
@@ -42,7 +42,8 @@ UNCOPIED_PRODUCT = 10**6  # multiplications, OpenBLAS's limit
 UNCOPIED_ROWS = 16  # of a weight to a product; with fewer, a BLAS that copies after all would lose too much
 UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
 UNCOPIED_DEPTH = 192  # the deepest sum of such a product
-SUM_LENGTH = 112  # products added up before their sum is rounded into the next, where that is asked for
+SUM_LENGTH = 512  # products added up before their sum is rounded into the next; of 512 OpenBLAS makes two sums of 256
+SHORT_SUM_LENGTH = 96
 KEPT_MEMORY = 2**24  # elements a call
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
 THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
