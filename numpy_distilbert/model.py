@@ -21,7 +21,7 @@ from . import checkpoint
 from .arguments import check_bool
 from .checkpoint import CheckpointError
 from .kernels import attention, gelu, layer_norm, linear
-from .schedule import CACHE_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
+from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -166,7 +166,7 @@ def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
         linear(x, *layer.qkv.rows(rows), out=work.qkv[heads].reshape(-1, tokens))
         for i, columns in enumerate(work.inputs):
             length = columns.stop - columns.start
-            at_once = max(1, CACHE_BLOCK // length**2)
+            at_once = max(1, SCORES_BLOCK // length**2)
             for first in range(heads.start, heads.stop, at_once):
                 some = slice(first, min(first + at_once, heads.stop))
                 query, key, value = work.qkv[some, :, :, columns].swapaxes(0, 1)  # each (some heads, d, length)

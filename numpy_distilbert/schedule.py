@@ -38,6 +38,7 @@ except ImportError:  # not installed with the extra "fast": BLAS runs on its own
 Array = NDArray[np.floating]
 
 CACHE_BLOCK = 2**16  # elements: three such arrays of float32 fit the second-level cache of a core
+SCORES_BLOCK = 2**18  # the same for the attention scores of several heads: there, smaller blocks cost more in calls
 UNCOPIED_PRODUCT = 10**6  # multiplications, OpenBLAS's limit
 UNCOPIED_ROWS = 16  # of a weight to a product; with fewer, a BLAS that copies after all would lose too much
 UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
