@@ -10,7 +10,14 @@ __version__ = "0.1.0"
 
 from .checkpoint import CheckpointError
 from .model import DistilBertForQuestionAnswering, DistilBertModel
-from .qa import QuestionAnswerer
+from .qa import QuestionAnswerer, pipeline
 from .tokenizer import Tokenizer
 
-__all__ = ["CheckpointError", "DistilBertForQuestionAnswering", "DistilBertModel", "QuestionAnswerer", "Tokenizer"]
+__all__ = [
+    "CheckpointError",
+    "DistilBertForQuestionAnswering",
+    "DistilBertModel",
+    "QuestionAnswerer",
+    "Tokenizer",
+    "pipeline",
+]

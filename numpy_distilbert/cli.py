@@ -1,7 +1,7 @@
 """The command line: one subcommand per verb.
 
 Exit status 0 done; 1 the output could not be written; 2 the call or its files were wrong; then one line on standard
-error says what and what to do. 130 stopped by Ctrl-C.
+error says what and what to do. 130 stopped by Ctrl-C. Warnings and progress go to standard error too.
 """
 
 import argparse
@@ -9,17 +9,25 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from . import __version__
+from . import __version__, squad
+from .arguments import check_integer
+from .files import write_whole
 from .qa import Answer, QuestionAnswerer
 
 PROGRAM = "numpy-distilbert"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 SHOWN = 200  # characters of the sentence to either side of the answer
-HIGHLIGHT, BOLD, PLAIN = "\x1b[1;7m", "\x1b[1m", "\x1b[0m"
+NAMED = 10  # questions without a prediction; of more only their number
+BAR = 30  # characters
+HIGHLIGHT, BOLD, PLAIN, CLEAR_LINE = "\x1b[1;7m", "\x1b[1m", "\x1b[0m", "\r\x1b[K"
+Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = parsed.run(parsed)
     except ValueError as error:  # CheckpointError is one
         return _fail(2, str(error))
+    except OSError as error:
+        return _fail(1, f"the predictions could not be written ({error.strerror}).")
     except KeyboardInterrupt:
         return 130
     try:
@@ -49,8 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(status: int, message: str) -> int:
-    print(f"{PROGRAM}: {_printable(message)}", file=sys.stderr)
+    _warn(message)
     return status
+
+
+def _warn(message: str) -> None:
+    print(f"{PROGRAM}: {_printable(message)}", file=sys.stderr)
 
 
 def _parser() -> Parser:
@@ -66,6 +80,19 @@ def _parser() -> Parser:
     ask.add_argument("--model", metavar="PATH", help="folder of a checkpoint (default: the embedded one)")
     ask.add_argument("--json", action="store_true", help="print the answer, or the list of the N best, as JSON")
     ask.set_defaults(run=_ask)
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="exact match and F1 on SQuAD v1.1",
+        description="Answer the questions of a SQuAD v1.1 file and compare with its answers, or score predictions.",
+    )
+    evaluate.add_argument("file", metavar="FILE", help="SQuAD v1.1, JSON or JSON in gzip")
+    evaluate.add_argument("--model", metavar="PATH", help="folder of a checkpoint (default: the embedded one)")
+    evaluate.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
+    predictions = evaluate.add_mutually_exclusive_group()
+    predictions.add_argument("--predictions", metavar="OUT.json", help="keep the answers, an object by question id")
+    predictions.add_argument("--score", metavar="PREDICTIONS.json", help="score this file of answers, without a model")
+    evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+    evaluate.set_defaults(run=_evaluate)
     return parser
 
 
@@ -97,6 +124,56 @@ def _context(arguments: argparse.Namespace) -> str:
         raise ValueError(f"{source}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
+
+
+def _evaluate(arguments: argparse.Namespace) -> str:
+    if arguments.limit is not None:
+        check_integer("--limit", arguments.limit, 1)
+    if arguments.score is not None and arguments.model is not None:
+        raise ValueError("--score takes the answers from its file. Leave --model out.")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        questions = squad.read_questions(arguments.file)[: arguments.limit]
+    for warning in caught:
+        _warn(str(warning.message))
+    predictions = squad.read_predictions(arguments.score) if arguments.score else _predictions(questions, arguments)
+    scores = squad.score(questions, predictions)
+    for name in scores.missing[:NAMED]:
+        _warn(f"question {name} has no prediction and scores 0.")
+    if len(scores.missing) > NAMED:
+        _warn(f"so do {len(scores.missing) - NAMED} more.")
+    if arguments.json:
+        return json.dumps(scores._asdict() | {"missing": len(scores.missing)})
+    return f"exact match  {scores.exact_match:.2f}\nF1           {scores.f1:.2f}\nquestions    {scores.total}"
+
+
+def _predictions(questions: Sequence[squad.Question], arguments: argparse.Namespace) -> dict[str, str]:
+    qa = QuestionAnswerer.from_pretrained(arguments.model)
+    with write_whole(arguments.predictions) if arguments.predictions else nullcontext() as file:
+        answers = qa({"question": q.question, "context": q.context} for q in questions)
+        predictions = {q.id: answer["answer"] for answer, q in zip(_progress(answers, len(questions)), questions)}
+        if file is not None:
+            json.dump(predictions, file)
+    return predictions
+
+
+def _progress(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items, with a bar on standard error if that is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from items
+        return
+    start = shown = time.monotonic()
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            now = time.monotonic()
+            if now - shown > 0.1:
+                shown, left = now, int((now - start) / done * (total - done))
+                bar = f"{'█' * (BAR * done // total):░<{BAR}}"
+                speed = f"{done / (now - start):.0f} a second, {left // 60}:{left % 60:02} left"
+                print(f"{CLEAR_LINE}{bar} {done} of {total}, {speed}", end="", file=sys.stderr, flush=True)
+    finally:
+        print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 
 
 def _shown(answer: Answer, context: str) -> str:

@@ -1,15 +1,20 @@
-"""Question answering: windows over the context, logits, the most probable spans, answers.
+"""Question answering: windows over the contexts, logits, the most probable spans, answers.
 
-Source: transformers 5.2.0, QuestionAnsweringPipeline, whose arguments, defaults and answers these are. On purpose
-unlike it: max_question_len is honoured, a long question never leaves the windows without room, no answer is made
-up where top_k asks for more than there are, and with top_k above 1 the result is always a list.
+Source: transformers 5.2.0, pipeline("question-answering"), whose calls, options and answers these are; docs/differences.md
+lists where they are not, on purpose.
+
+Many questions are read ahead by a pool of windows. Those are sorted by length and go through the model in batches of
+about BATCH_TOKENS, whatever questions they belong to, and come back in their order: memory holds a pool, however many
+questions there are and however long a context is.
 """
 
-from collections.abc import Iterator
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from . import checkpoint
@@ -21,25 +26,66 @@ from .schedule import Array
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
+BATCH_TOKENS = 2048
+POOL_TOKENS = 8 * BATCH_TOKENS
+SHOWN = 300  # characters of the context to either side of an answer in a notebook
+
+Pair = tuple[str, str]  # question and context
 
 
-class Answer(TypedDict):
-    """A span of the context: answer == context[start:end].
+class Answer(dict[str, Any]):
+    """A span of a context: {"score": float, "start": int, "end": int, "answer": str}, answer == context[start:end].
 
     score is its probability within its window, or the sum of them where the same text was found several times.
+    A notebook shows the answer marked in its context; to a program it is a dict.
     """
 
-    score: float
-    start: int
-    end: int
-    answer: str
+    __slots__ = ("context",)
+
+    def __init__(self, score: float, start: int, end: int, context: str) -> None:
+        super().__init__(score=score, start=start, end=end, answer=context[start:end])
+        self.context = context
+
+    def _repr_html_(self) -> str:
+        start, end = self["start"], self["end"]
+        before = "…" * (start > SHOWN) + self.context[max(0, start - SHOWN) : start]
+        behind = self.context[end : end + SHOWN] + "…" * (len(self.context) - end > SHOWN)
+        marked = f"<mark>{html.escape(self['answer'])}</mark>" if self["answer"] else "<em>(no answer)</em> "
+        return (
+            f'<div style="white-space: pre-wrap">{html.escape(before)}{marked}{html.escape(behind)}</div>'
+            f"<div><small>score {self['score']:.4f}</small></div>"
+        )
+
+
+class Options(NamedTuple):
+    """How a question is answered. Lengths are in tokens; names and defaults are those of transformers 5.2.0.
+
+    top_k: how many answers. max_seq_len (None: 384, or what the model allows), doc_stride (None: 128, at most half of
+    max_seq_len): a context that does not fit beside the question in max_seq_len is read in windows that overlap by
+    doc_stride. max_answer_len, max_question_len: the longest answer; what is read of a question.
+    handle_impossible_answer: the empty answer competes too. align_to_words: answers are widened to whole words.
+    batch_size: the most windows in one batch (None: as many as BATCH_TOKENS hold).
+    """
+
+    top_k: int = 1
+    doc_stride: int | None = None
+    max_answer_len: int = 15
+    max_seq_len: int | None = None
+    max_question_len: int = 64
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+    batch_size: int | None = None
 
 
 class QuestionAnswerer:
-    """A model and its tokenizer: question and context in, answer out."""
+    """A model and its tokenizer: questions and contexts in, answers out. It may be shared by threads."""
 
-    def __init__(self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer) -> None:
-        """Raises CheckpointError if the vocabulary has ids that the model has no embedding for."""
+    def __init__(self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer, **options: Any) -> None:
+        """options: those of Options that calls have unless they give others.
+
+        Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError or ValueError
+        for an option as in a call.
+        """
         highest = max((tokenizer.vocab | tokenizer.special_tokens).values())
         if highest >= model.config.vocab_size:
             raise CheckpointError(
@@ -48,70 +94,52 @@ class QuestionAnswerer:
             )
         self.model = model
         self.tokenizer = tokenizer
+        self._defaults = Options()._replace(**given_options(options))
+        self._options({})  # raises for a bad one now, not with the first question
 
     @classmethod
-    def from_pretrained(cls, path: str | PathLike[str] | None = None) -> "QuestionAnswerer":
+    def from_pretrained(
+        cls, path: str | PathLike[str] | None = None, split_special_tokens: bool | None = None
+    ) -> "QuestionAnswerer":
         """Load the checkpoint in a folder, or with None the embedded one.
 
+        split_special_tokens: True for texts one does not trust, as for Tokenizer.
         Raises CheckpointError if it is missing, unreadable or not a DistilBERT for question answering.
         """
         folder = checkpoint.find(path)
-        return cls(DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder))
+        return cls(
+            DistilBertForQuestionAnswering.from_pretrained(folder),
+            Tokenizer.from_pretrained(folder, split_special_tokens),
+        )
 
-    def __call__(
-        self,
-        question: str,
-        context: str,
-        *,
-        top_k: int = 1,
-        doc_stride: int | None = None,
-        max_answer_len: int = 15,
-        max_seq_len: int | None = None,
-        max_question_len: int = 64,
-        handle_impossible_answer: bool = False,
-        align_to_words: bool = True,
-    ) -> Answer | list[Answer]:
-        """Find the answer to question in context.
+    def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
+        """Find the answers to questions in their contexts.
 
-        top_k: how many answers. doc_stride, max_answer_len, max_seq_len, max_question_len: in tokens; a context that
-        does not fit beside the question in max_seq_len (None: 384, or what the model allows) is read in windows that
-        overlap by doc_stride (None: 128, at most half of max_seq_len). handle_impossible_answer: the empty answer
-        competes too. align_to_words: answers are widened to whole words.
+        question, context: a text each; lists of one length; or a list of questions about one context. Or, instead of
+        both, a dict {"question": ..., "context": ...}, a list of such dicts, or an iterator of them. options: those of
+        Options; None stands for the default.
 
-        Returns the best Answer, or with top_k above 1 the list of the top_k best, best first, shorter if there are
-        fewer. A context in which nothing is left to point at (control characters only) has the empty answer, score 0.
-        Raises TypeError or ValueError that names the argument and what it must be.
+        Returns for one question the best Answer, or with top_k above 1 the list of the top_k best, best first, shorter
+        if there are fewer; for several the list of that; for an iterator an iterator, which reads some questions
+        ahead. A list of one question counts as one question. A context in which nothing is left to point at (control
+        characters only) has the empty answer, score 0.
+        Raises TypeError or ValueError that names the argument and what it must be; of an iterator when it comes to
+        the bad item, after the answers to all before.
         """
-        for name, text in (("question", question), ("context", context)):
-            check_text(name, text)
-            if not text.strip():
-                raise ValueError(f"{name} must not be blank, got {text[:20]!r}.")
-        top_k = check_integer("top_k", top_k, 1)
-        max_answer_len = check_integer("max_answer_len", max_answer_len, 1)
-        max_question_len = check_integer("max_question_len", max_question_len, 1)
-        check_bool("handle_impossible_answer", handle_impossible_answer)
-        check_bool("align_to_words", align_to_words)
-        max_seq_len, doc_stride = self._window_size(max_seq_len, doc_stride)
-        answers: dict[str, Answer] = {}  # by text in lower case
-        null_score = np.inf
-        candidates = top_k * 2 + 10 if align_to_words else top_k  # spans that widen to the same words become one
-        for window in self.tokenizer.iter_windows(question, context, max_seq_len, doc_stride, max_question_len):
-            output = self.model([window.ids])
-            start, end = (span_probabilities(x[0], window) for x in (output.start_logits, output.end_logits))
-            null_score = min(null_score, float(start[0] * end[0]))
-            for score, first, last in best_spans(start, end, window, max_answer_len, candidates):
-                low, high = word_span(window, first, last) if align_to_words else token_span(window, first, last)
-                text = context[low:high]
-                answer = answers.setdefault(text.lower(), Answer(score=0.0, start=low, end=high, answer=text))
-                answer["score"] += score
-        if handle_impossible_answer or not answers:
-            answers[""] = Answer(score=null_score if handle_impossible_answer else 0.0, start=0, end=0, answer="")
-        ranked = sorted(answers.values(), key=lambda answer: answer["score"], reverse=True)
-        return ranked[0] if top_k == 1 else ranked[:top_k]
+        chosen = self._options(options)
+        pairs = read_inputs(inputs, question, context)
+        if not isinstance(pairs, list):
+            return self._answers(pairs, chosen)
+        answers = list(self._answers(iter(pairs), chosen))
+        return answers[0] if len(answers) == 1 else answers
 
-    def _window_size(self, max_seq_len: int | None, doc_stride: int | None) -> tuple[int, int]:
-        """Length and overlap of the windows in tokens, the defaults filled in."""
+    def _options(self, given: Mapping[str, Any]) -> Options:
+        """The options of a call, checked, the defaults filled in."""
+        options = self._defaults._replace(**given_options(given))
+        check_bool("handle_impossible_answer", options.handle_impossible_answer)
+        check_bool("align_to_words", options.align_to_words)
         positions = self.model.config.max_position_embeddings
+        max_seq_len, doc_stride = options.max_seq_len, options.doc_stride
         if max_seq_len is None:
             max_seq_len = min(MAX_SEQ_LEN, positions, self.tokenizer.model_max_length or MAX_SEQ_LEN)
         max_seq_len = check_integer("max_seq_len", max_seq_len, MIN_WINDOW)
@@ -122,7 +150,170 @@ class QuestionAnswerer:
         doc_stride = check_integer("doc_stride", doc_stride, 0)
         if doc_stride >= max_seq_len:
             raise ValueError(f"doc_stride must be less than max_seq_len ({max_seq_len}), got {doc_stride}.")
-        return max_seq_len, doc_stride
+        return options._replace(
+            top_k=check_integer("top_k", options.top_k, 1),
+            doc_stride=doc_stride,
+            max_answer_len=check_integer("max_answer_len", options.max_answer_len, 1),
+            max_seq_len=max_seq_len,
+            max_question_len=check_integer("max_question_len", options.max_question_len, 1),
+            batch_size=None if options.batch_size is None else check_integer("batch_size", options.batch_size, 1),
+        )
+
+    def _answers(self, pairs: Iterator[Pair], options: Options) -> Iterator[Answer | list[Answer]]:
+        """What each question's windows found, in the order asked. What goes wrong in pairs is raised after the last."""
+        errors: list[Exception] = []
+        limits: Any = options.max_seq_len, options.doc_stride, options.max_question_len
+
+        def windows() -> Iterator[tuple[Search, Encoding]]:
+            try:
+                for question, context in pairs:
+                    search = Search(context, options)
+                    for window in self.tokenizer.iter_windows(question, context, *limits):
+                        yield search, window
+            except Exception as error:
+                errors.append(error)
+
+        current = None
+        for pool in pools(windows(), POOL_TOKENS):
+            logits = self._logits([window for _, window in pool], options.batch_size)
+            for (search, window), (start_logits, end_logits) in zip(pool, logits):
+                if current is not None and search is not current:
+                    yield current.result()
+                current = search
+                search.add(window, start_logits, end_logits)
+        if current is not None:
+            yield current.result()
+        if errors:
+            raise errors[0]
+
+    def _logits(self, windows: list[Encoding], batch_size: int | None) -> list[tuple[Array, Array]]:
+        """Start and end logits of every window, each (tokens,)."""
+        logits: list[Any] = [None] * len(windows)
+        for batch in batches([len(window) for window in windows], BATCH_TOKENS, batch_size or len(windows)):
+            longest = max(len(windows[i]) for i in batch)
+            ids = np.zeros((len(batch), longest), np.int64)
+            mask = np.zeros_like(ids)
+            for row, i in enumerate(batch):
+                ids[row, : len(windows[i])] = windows[i].ids
+                mask[row, : len(windows[i])] = 1
+            output = self.model(ids, mask)
+            for row, i in enumerate(batch):
+                tokens = slice(len(windows[i]))
+                logits[i] = output.start_logits[row, tokens], output.end_logits[row, tokens]
+        return logits
+
+
+class Search:
+    """One question under way: the answers that its windows have given so far."""
+
+    def __init__(self, context: str, options: Options) -> None:
+        self._context = context
+        self._options = options
+        self._answers: dict[str, Answer] = {}  # by text in lower case
+        self._null_score = np.inf
+
+    def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
+        """Take in what the model says of the next window. start_logits, end_logits: (tokens,)."""
+        options = self._options
+        start, end = span_probabilities(start_logits, window), span_probabilities(end_logits, window)
+        self._null_score = min(self._null_score, float(start[0] * end[0]))
+        # spans that widen to the same words become one
+        candidates = options.top_k * 2 + 10 if options.align_to_words else options.top_k
+        for score, first, last in best_spans(start, end, window, options.max_answer_len, candidates):
+            span = word_span if options.align_to_words else token_span
+            low, high = span(window, first, last)
+            text = self._context[low:high].lower()
+            answer = self._answers.setdefault(text, Answer(0.0, low, high, self._context))
+            answer["score"] += score
+
+    def result(self) -> Answer | list[Answer]:
+        """The best answer, or with top_k above 1 the list of the best."""
+        options, answers = self._options, list(self._answers.values())
+        if options.handle_impossible_answer:
+            answers.append(Answer(self._null_score, 0, 0, self._context))
+        elif not answers:
+            answers.append(Answer(0.0, 0, 0, self._context))
+        answers.sort(key=lambda answer: answer["score"], reverse=True)
+        return answers[0] if options.top_k == 1 else answers[: options.top_k]
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not None. Raises TypeError if there is no such option."""
+    for name in options:
+        if name not in Options._fields:
+            raise TypeError(f"{name} is no option. The options are {', '.join(Options._fields)}.")
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pair] | Iterator[Pair]:
+    """The pairs in the arguments of a call, checked: a list, or of an iterator an iterator. Raises as the call."""
+    if inputs and question is not None or len(inputs) > 1 and context is not None:
+        raise TypeError("question and context must be given once, by position or by name.")
+    if len(inputs) == 2 and not isinstance(inputs[0], Mapping):
+        question, context = inputs
+    elif len(inputs) == 1 and context is not None:
+        question = inputs[0]
+    elif len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        question, context = (_field(inputs[0], "the argument", name) for name in ("question", "context"))
+    elif inputs:
+        items = inputs[0] if len(inputs) == 1 else inputs
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise TypeError(f"'question' and 'context' are both needed, got one {type(items).__name__}.")
+        pairs = (_item(item, f"item {i}") for i, item in enumerate(items))
+        return pairs if isinstance(items, Iterator) else list(pairs)
+    if isinstance(question, (list, tuple)):
+        contexts = context if isinstance(context, (list, tuple)) else [context] * len(question)
+        if len(question) != len(contexts):
+            raise ValueError(f"{len(question)} questions need as many contexts, or one, got {len(contexts)}.")
+        return [_pair(q, c, f" {i}") for i, (q, c) in enumerate(zip(question, contexts))]
+    return [_pair(question, context)]
+
+
+def _item(item: Any, place: str) -> Pair:
+    return _pair(_field(item, place, "question"), _field(item, place, "context"), f" of {place}")
+
+
+def _field(item: Any, place: str, name: str) -> Any:
+    if not isinstance(item, Mapping):
+        raise TypeError(f"{place} must be a dict with 'question' and 'context', got {type(item).__name__}.")
+    if name not in item:
+        raise ValueError(f"{place} has no {name!r}.")
+    return item[name]
+
+
+def _pair(question: Any, context: Any, place: str = "") -> Pair:
+    for name, text in (("question", question), ("context", context)):
+        check_text(f"{name}{place}", text)
+        if not text.strip():
+            raise ValueError(f"{name}{place} must not be blank, got {text[:20]!r}.")
+    return question, context
+
+
+def pools(windows: Iterable[tuple["Search", Encoding]], tokens: int) -> Iterator[list[tuple["Search", Encoding]]]:
+    """The windows in lists of about that many tokens, at least one a list."""
+    pool: list[tuple[Search, Encoding]] = []
+    held = 0
+    for search, window in windows:
+        pool.append((search, window))
+        held += len(window)
+        if held >= tokens:
+            yield pool
+            pool, held = [], 0
+    if pool:
+        yield pool
+
+
+def batches(lengths: Sequence[int], tokens: int, count: int) -> Iterator[list[int]]:
+    """The indices of inputs of these lengths, longest first, in lists of at most so many tokens and at most count."""
+    batch: list[int] = []
+    held = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (held + lengths[i] > tokens or len(batch) == count):
+            yield batch
+            batch, held = [], 0
+        batch.append(i)
+        held += lengths[i]
+    yield batch
 
 
 def in_context(window: Encoding) -> NDArray[np.bool_]:
@@ -149,12 +340,18 @@ def best_spans(
     max_answer_len tokens. Source: Chen et al. 2017, section 3.2.
     """
     context = np.flatnonzero(in_context(window))
-    length = np.arange(len(context)) - np.arange(len(context))[:, None] + 1  # (first, last)
-    first, last = np.nonzero((length >= 1) & (length <= max_answer_len))
-    first, last = context[first], context[last]
-    scores = start[first] * end[last]
-    for best in np.argsort(-scores, kind="stable")[:count]:
-        yield float(scores[best]), int(first[best]), int(last[best])
+    length = min(max_answer_len, len(context))
+    if not length:
+        return
+    ends = np.pad(end[context], (0, length - 1), constant_values=-1.0)  # -1: beyond the context
+    ends = sliding_window_view(ends, length)  # (first token, further tokens)
+    scores = np.where(ends < 0, -1.0, start[context, None] * ends).ravel()
+    count = min(count, np.count_nonzero(scores >= 0))
+    threshold = np.partition(scores, -count)[-count]
+    best = np.flatnonzero(scores >= threshold)
+    for span in best[np.argsort(-scores[best], kind="stable")][:count]:
+        first, further = divmod(int(span), length)
+        yield float(scores[span]), int(context[first]), int(context[first + further])
 
 
 def token_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
@@ -170,3 +367,48 @@ def word_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
     while words[last + 1] == words[last]:
         last += 1
     return token_span(window, first, last)
+
+
+def pipeline(
+    task: str = "question-answering",
+    model: DistilBertForQuestionAnswering | str | PathLike[str] | None = None,
+    *,
+    tokenizer: Tokenizer | str | PathLike[str] | None = None,
+    revision: str | None = None,
+    device: Any = None,
+    dtype: Any = None,
+    torch_dtype: Any = None,
+    split_special_tokens: bool | None = None,
+    **options: Any,
+) -> QuestionAnswerer:
+    """The call of transformers 5.2.0 and before: a QuestionAnswerer with these options as its defaults.
+
+    model: the folder of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer: a folder or a
+    loaded one, by default that of model. device: the CPU. dtype, torch_dtype: float32 or "auto". revision: none, as
+    nothing is fetched. split_special_tokens: as for Tokenizer. options: those of Options.
+    Raises TypeError or ValueError that says what has no meaning here, CheckpointError as from_pretrained.
+    """
+    if task != "question-answering":
+        raise ValueError(f"task must be 'question-answering', got {task!r}.")
+    if revision is not None:
+        raise ValueError(f"revision must be None, got {revision!r}: a model is a folder here, and nothing is fetched.")
+    if device is not None and str(device) not in ("cpu", "-1"):
+        raise ValueError(f"device must be 'cpu', got {device!r}: NumPy computes on the CPU. Leave it out.")
+    for name, value in (("dtype", dtype), ("torch_dtype", torch_dtype)):
+        if value is not None and getattr(value, "__name__", str(value)) not in ("auto", "float32", "torch.float32"):
+            raise ValueError(f"{name} must be 'float32' or 'auto', got {value!r}: the model computes in float32.")
+    for name in options:
+        if name not in Options._fields:
+            raise TypeError(
+                f"pipeline() takes no {name}: it has no meaning without PyTorch and the hub, or no pipeline has it. "
+                f"Leave it out. The options are {', '.join(Options._fields)}."
+            )
+    if isinstance(model, DistilBertForQuestionAnswering):
+        if tokenizer is None:
+            raise TypeError("tokenizer is needed with a loaded model: a Tokenizer or the folder of one.")
+    else:
+        tokenizer = checkpoint.find(model) if tokenizer is None else tokenizer
+        model = DistilBertForQuestionAnswering.from_pretrained(model)
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens)
+    return QuestionAnswerer(model, tokenizer, **options)

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from test_squad import SQUAD
 
 from numpy_distilbert import __version__
-from numpy_distilbert.cli import _shown, main
+from numpy_distilbert.cli import _progress, _shown, main
 
 QUESTION = "Who wrote it?"
 CONTEXT = "The log was kept for forty years. Most of it was written by Maren Holt, in pencil. Nobody read it."
@@ -150,6 +151,90 @@ def test_standard_input_is_utf_8_whatever_the_locale():
     assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
 
 
+@pytest.fixture
+def squad_file(tmp_path):
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps(SQUAD))
+    return str(path)
+
+
+def test_evaluate_prints_the_scores(squad_file):
+    done = run("evaluate", squad_file)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == "exact match  100.00\nF1           100.00\nquestions    3\n"
+
+
+def test_evaluate_prints_json(squad_file, capsys):
+    assert main(["evaluate", squad_file, "--json", "--limit", "2"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"exact_match": 100.0, "f1": 100.0, "total": 2, "missing": 0}
+
+
+def test_evaluate_keeps_the_predictions_that_score_gives_the_same_scores(squad_file, tmp_path, capsys):
+    kept = tmp_path / "out.json"
+    main(["evaluate", squad_file, "--predictions", str(kept)])
+    scores = capsys.readouterr()
+    assert json.loads(kept.read_text()) == {"a": "Maren Holt", "b": "The tower", "c": "Turin"}
+    main(["evaluate", squad_file, "--score", str(kept)])
+    assert capsys.readouterr() == scores
+    assert sorted(os.listdir(tmp_path)) == ["out.json", "squad.json"]
+
+
+def test_predictions_that_are_missing_are_named_and_score_nothing(squad_file, tmp_path, capsys):
+    (tmp_path / "some.json").write_text('{"a": "Maren Holt"}')
+    assert main(["evaluate", squad_file, "--score", str(tmp_path / "some.json"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"exact_match": 100 / 3, "f1": 100 / 3, "total": 3, "missing": 2}
+    assert err.splitlines() == [f"numpy-distilbert: question {i} has no prediction and scores 0." for i in "bc"]
+
+
+def test_of_many_missing_predictions_only_some_are_named(tmp_path, capsys):
+    qas = [{"id": f"q{i}", "question": "Who?", "answers": [{"text": "Ada"}]} for i in range(14)]
+    squad = {"version": "1.1", "data": [{"paragraphs": [{"context": "Ada.", "qas": qas}]}]}
+    (tmp_path / "squad.json").write_text(json.dumps(squad))
+    (tmp_path / "none.json").write_text("{}")
+    main(["evaluate", str(tmp_path / "squad.json"), "--score", str(tmp_path / "none.json")])
+    assert capsys.readouterr().err.splitlines()[9:] == [
+        "numpy-distilbert: question q9 has no prediction and scores 0.", "numpy-distilbert: so do 4 more.",
+    ]  # fmt: skip
+
+
+def test_another_version_is_a_warning(tmp_path, capsys):
+    (tmp_path / "squad.json").write_text(json.dumps(SQUAD | {"version": "1.2"}))
+    assert main(["evaluate", str(tmp_path / "squad.json"), "--limit", "1"]) == 0
+    assert capsys.readouterr().err.endswith("squad.json: version is '1.2', needs '1.1'.\n")
+
+
+def test_predictions_are_whole_or_not_there(squad_file, tmp_path, monkeypatch):
+    kept = tmp_path / "out.json"
+    kept.write_text("what was there")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numpy_distilbert.cli._progress", stop)
+    assert main(["evaluate", squad_file, "--predictions", str(kept)]) == 130
+    assert kept.read_text() == "what was there" and sorted(os.listdir(tmp_path)) == ["out.json", "squad.json"]
+
+
+def test_a_terminal_sees_the_progress_and_then_only_the_scores(squad_file):
+    shown = on_a_terminal("evaluate", squad_file)
+    assert shown.endswith("\r\x1b[Kexact match  100.00\r\nF1           100.00\r\nquestions    3\r\n")
+
+
+def test_progress(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    times = iter([0.0, 0.05, 30.0, 75.0, 100.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    assert list(_progress(iter("abcd"), 4)) == list("abcd")
+    lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
+    assert lines == [
+        "███████████████░░░░░░░░░░░░░░░ 2 of 4, 0 a second, 0:30 left",
+        "██████████████████████░░░░░░░░ 3 of 4, 0 a second, 0:25 left",
+        "██████████████████████████████ 4 of 4, 0 a second, 0:00 left",
+        "",
+    ]
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
@@ -171,6 +256,13 @@ WRONG = {
     "an empty model folder": (["ask", "Who?", "--context", "a", "--model", "."], "config.json: cannot be read (No such file or directory)"),
     "top_k 0": (["ask", "Who?", "--context", "a", "--top-k", "0"], "top_k must be at least 1, got 0"),
     "top_k not a number": (["ask", "Who?", "--context", "a", "--top-k", "x"], "--top-k: invalid int value: 'x'"),
+    "no SQuAD file": (["evaluate", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
+    "not SQuAD": (["evaluate", "latin1.txt"], "latin1.txt: not JSON"),
+    "no place for predictions": (["evaluate", "squad.json", "--predictions", "no/out.json"], "no/out.json: cannot be written (No such file or directory)"),
+    "a folder for predictions": (["evaluate", "squad.json", "--predictions", "."], "cannot be written"),
+    "predictions to make and to score": (["evaluate", "squad.json", "--predictions", "a", "--score", "b"], "--score: not allowed with argument --predictions"),
+    "a model to score": (["evaluate", "squad.json", "--model", ".", "--score", "b"], "--score takes the answers from its file. Leave --model out."),
+    "limit 0": (["evaluate", "squad.json", "--limit", "0"], "--limit must be at least 1, got 0"),
     "unknown verb": (["answer"], "invalid choice: 'answer'"),
     "unknown option": (["ask", "Who?", "--wat\nx\x1b[2J"], "unrecognized arguments: --wat x\ufffd[2J"),
     "a file name of two lines": (["ask", "Who?", "--file", "a\nb\x1b[2J"], "a b\ufffd[2J: cannot be read"),
@@ -180,6 +272,7 @@ WRONG = {
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path):
     (tmp_path / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
+    (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
     command = [sys.executable, "-m", "numpy_distilbert", *arguments]
     done = subprocess.run(command, input=b"", capture_output=True, cwd=tmp_path, timeout=120)
     assert (done.returncode, done.stdout) == (2, b"")

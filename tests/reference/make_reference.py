@@ -15,11 +15,24 @@ import torch
 import transformers
 from checkpoints import SHAPES, write_checkpoint
 from safetensors.numpy import save_file
-from texts import AWKWARD, ISLAND, PAIRS, QUESTIONS, SHORT, around, character_blocks, digest, generated_strings, known
+from texts import (
+    ANSWERS,
+    AWKWARD,
+    ISLAND,
+    PAIRS,
+    QUESTIONS,
+    SHORT,
+    around,
+    character_blocks,
+    digest,
+    generated_strings,
+    known,
+)
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBertTokenizer, pipeline
+from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
 HERE = Path(__file__).resolve().parent
 EMBEDDED = HERE.parents[1] / "weights" / "distilbert-mini-uncased-squad"
@@ -188,6 +201,13 @@ def write_answers(folders: dict[str, Path]) -> None:
     (HERE / "answers.json").write_text(json.dumps({"ISLAND": ISLAND, "cases": cases}, indent=0))
 
 
+def write_squad_scores() -> None:
+    """Exact match and F1 of answers compared with each other: the v2.0 script, which for these is that of v1.1."""
+    pairs = [(one, other) for one in ANSWERS for other in ANSWERS]
+    cases = [[one, other, compute_exact(other, one), compute_f1(other, one)] for one, other in pairs]
+    (HERE / "squad_scores.json").write_text(json.dumps(cases, indent=0))
+
+
 def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -202,6 +222,7 @@ def main() -> None:
         write_characters()
         write_logits(folders)
         write_answers(tokenizers)
+        write_squad_scores()
 
 
 if __name__ == "__main__":

@@ -84,6 +84,14 @@ hundred and six people live on Sandrey now, the cheese is made again by the gran
 Nessa Quill, and the log of Maren Holt is read aloud in the harbour café every third of March.
 """
 
+# As people and models give them: articles, case, punctuation, numbers, repeated words, other scripts.
+ANSWERS = [
+    "Maren Holt", "maren holt", "Maren Holt,", "the keeper Maren Holt", "Holt", "The tower", "tower", "a tower",
+    "an old tower", "An old, OLD tower!", "old", "Anthea", "the the band", "1,200 metres", "1200", "1200 metres",
+    "$1,200", "in 1907", "1907.", "don't", "dont", "re-entry", "re entry", "Ångström", "ångström", "Å", "İzmir", "«Turin»",
+    "Turin", "Turin \u2014 and Genoa", "Turin and Genoa", "Turin,\u00a0Genoa", "東京", "東京 2020", "a-b", "b",
+]  # fmt: skip
+
 QUESTIONS = [
     "Who kept the log of the lighthouse?",
     "When was the lighthouse lit for the first time?",

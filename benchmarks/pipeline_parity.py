@@ -1,0 +1,98 @@
+"""The same answers as transformers 5.2.0's pipeline, on SQuAD dev.
+
+    pip install "numpy-distilbert[fast]" torch==2.13.0 transformers==5.2.0
+    python benchmarks/pipeline_parity.py --squad dev-v1.1.json.gz [--reference PYTHON] [--model FOLDER] [--limit N]
+
+Both compute in float32. A row is a setting: how many questions, how many of them had all answers the same (text, start
+and end, in the same order), and the largest difference of a score. What differs is listed below. Left out of the
+comparison is only the phantom answer that 5.2.0 adds where top_k asks for more than there are.
+--reference names the Python that has transformers, where it is not this one.
+"""
+
+import argparse
+import sys
+from itertools import groupby
+from pathlib import Path
+
+from reference_pipeline import Reference
+
+from numpy_distilbert import checkpoint, pipeline
+from numpy_distilbert.squad import Question, read_questions
+
+PHANTOM = {"score": 0.0, "start": 0, "end": 0, "answer": ""}
+SMALL = {"max_seq_len": 64, "doc_stride": 16}
+SETTINGS = {  # name: options, every which question, long contexts
+    "default": ({}, 1, False),
+    "top_k": ({"top_k": 5}, 10, False),
+    "impossible": ({"handle_impossible_answer": True}, 10, False),
+    "no word alignment": ({"align_to_words": False, "top_k": 3}, 10, False),
+    "small windows": (SMALL, 10, False),
+    "small, all options": (
+        SMALL | {"top_k": 4, "handle_impossible_answer": True, "align_to_words": False, "max_answer_len": 30}, 10, False,
+    ),
+    "long contexts": ({}, 100, True),
+    "long, top_k": ({"top_k": 5, "handle_impossible_answer": True}, 100, True),
+}  # fmt: skip
+LIMIT, NEAR_TIE = 1e-4, 1e-5
+SHOWN = 5
+
+
+def pairs_of(questions: list[Question], every: int, long: bool) -> list[tuple[str, str]]:
+    """Every such question with its context; long: with all the contexts of ten paragraphs around it."""
+    if not long:
+        return [(q.question, q.context) for q in questions[::every]]
+    contexts = [context for context, _ in groupby(q.context for q in questions)]
+    places = {context: i for i, context in enumerate(contexts)}
+    return [
+        (q.question, "\n".join(contexts[max(0, places[q.context] - 5) : places[q.context] + 5]))
+        for q in questions[::every]
+    ]
+
+
+def as_list(answers) -> list[dict]:
+    return answers if isinstance(answers, list) else [answers]
+
+
+def compare(pairs: list[tuple[str, str]], ours: list, theirs: list, impossible: bool) -> tuple[int, float, list[str]]:
+    same, worst, different = 0, 0.0, []
+    for (question, _), mine, reference in zip(pairs, map(as_list, ours), map(as_list, theirs)):
+        reference = [answer for answer in reference if impossible or answer != PHANTOM]
+        scores = [abs(a["score"] - b["score"]) for a, b in zip(mine, reference)]
+        worst = max(worst, *scores)
+        if [(a["answer"], a["start"], a["end"]) for a in mine] == [
+            (a["answer"], a["start"], a["end"]) for a in reference
+        ]:
+            same += 1
+            continue
+        kind = "near-tie" if len(mine) == len(reference) and max(scores) < NEAR_TIE else "DIFFERENT"
+        different.append(f"  {kind}: {question!r}\n    ours   {mine}\n    theirs {reference}")
+    return same, worst, different
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--squad", required=True, metavar="FILE")
+    parser.add_argument("--reference", default=sys.executable, metavar="PYTHON")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="default: the embedded checkpoint")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
+    arguments = parser.parse_args()
+    folder = checkpoint.find(arguments.model)
+    questions = read_questions(arguments.squad)[: arguments.limit]
+    reference, qa = Reference(arguments.reference, folder), pipeline("question-answering", folder)
+    print(f"{folder.name}, float32, against {reference.versions}\n")
+    print(f"{'setting':<20} {'questions':>9} {'the same':>9} {'scores within':>14}")
+    failed = False
+    for name, (options, every, long) in SETTINGS.items():
+        pairs = pairs_of(questions, every, long)
+        theirs, _ = reference.answer(pairs, **options)
+        ours = list(qa(({"question": q, "context": c} for q, c in pairs), **options))
+        same, worst, different = compare(pairs, ours, theirs, "handle_impossible_answer" in options)
+        print(f"{name:<20} {len(pairs):>9} {same:>9} {worst:>14.1e}", flush=True)
+        print("\n".join(different), end="\n" * bool(different))
+        failed |= worst > LIMIT or any("DIFFERENT" in text for text in different)
+    if failed:
+        raise SystemExit("answers differ by more than float rounding.")
+
+
+if __name__ == "__main__":
+    main()

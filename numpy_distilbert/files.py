@@ -1,0 +1,49 @@
+"""Files that are whole or not there: what is read has one named error, what is written appears when it is complete."""
+
+import errno
+import gzip
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+
+def read_json(path: str | PathLike[str]) -> Any:
+    """The value in a JSON file, plain or gzip. Raises ValueError if it cannot be read or is not JSON."""
+    try:
+        data = Path(path).read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        return json.loads(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, a JSONDecodeError, or an endless integer
+        raise ValueError(f"{path}: not JSON ({error}).") from error
+
+
+@contextmanager
+def write_whole(path: str | PathLike[str]) -> Iterator[IO[str]]:
+    """A UTF-8 text file to write to, which takes its place at path when the block ends, and vanishes if it fails.
+
+    Raises ValueError, before anything is done, if it cannot stand there.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        file = open(part, "x", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}).") from error
+    try:
+        with file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise

@@ -1,0 +1,104 @@
+"""SQuAD v1.1: its files, and exact match and F1 as its official script defines them.
+
+Source: Rajpurkar et al. 2016, section 6.1, and evaluate-v1.1.py, whose figures these are.
+"""
+
+import re
+import string
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import NamedTuple
+
+from .files import read_json
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class Question(NamedTuple):
+    """A question of a SQuAD file with the answers that people gave."""
+
+    id: str
+    question: str
+    context: str
+    answers: list[str]
+
+
+class Scores(NamedTuple):
+    """exact_match and f1: means over all questions, in per cent. missing: ids of questions without a prediction."""
+
+    exact_match: float
+    f1: float
+    total: int
+    missing: list[str]
+
+
+def read_questions(path: str | PathLike[str]) -> list[Question]:
+    """The questions of a SQuAD v1.1 file, plain or gzip, in its order.
+
+    Raises ValueError if it cannot be read or is something else; warns of another version, as the official script.
+    """
+    file = read_json(path)
+    if not isinstance(file, dict) or "data" not in file:
+        raise ValueError(f"{path}: not a SQuAD file, which is a JSON object with 'data'.")
+    if file.get("version") != "1.1":
+        warnings.warn(f"{path}: version is {file.get('version')!r}, needs '1.1'.", stacklevel=2)
+    questions = []
+    try:
+        for article in file["data"]:
+            for paragraph in article["paragraphs"]:
+                for entry in paragraph["qas"]:
+                    answers = [answer["text"] for answer in entry["answers"]]
+                    questions.append(Question(entry["id"], entry["question"], paragraph["context"], answers))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not as SQuAD v1.1 has it after {len(questions)} questions ({error!r}).") from error
+    for number, question in enumerate(questions):
+        texts = (question.id, question.question, question.context, *question.answers)
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: question {number} has something other than texts where SQuAD v1.1 has texts.")
+        if not question.answers:
+            raise ValueError(
+                f"{path}: question {question.id} has no answers. This is SQuAD v2.0 or a test file, needs v1.1."
+            )
+    if not questions:
+        raise ValueError(f"{path}: holds no questions.")
+    return questions
+
+
+def read_predictions(path: str | PathLike[str]) -> dict[str, str]:
+    """The answers in a predictions file by question id. Raises ValueError if it cannot be read or is something else."""
+    predictions = read_json(path)
+    if not isinstance(predictions, dict) or not all(isinstance(text, str) for text in predictions.values()):
+        raise ValueError(f"{path}: not a predictions file, which is a JSON object of answers by question id.")
+    return predictions
+
+
+def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> Scores:
+    """Compare with the best of each question's answers; a question without a prediction scores 0."""
+    given = [(predictions[q.id], q.answers) for q in questions if q.id in predictions]
+    exact_match, f1 = (
+        100.0
+        * sum(max(metric(prediction, answer) for answer in answers) for prediction, answers in given)
+        / len(questions)
+        for metric in (exact, token_f1)
+    )
+    return Scores(exact_match, f1, len(questions), [q.id for q in questions if q.id not in predictions])
+
+
+def exact(prediction: str, answer: str) -> float:
+    """1 if they are the same once normalised, else 0."""
+    return float(normalize(prediction) == normalize(answer))
+
+
+def token_f1(prediction: str, answer: str) -> float:
+    """Harmonic mean of precision and recall of the words of the normalised prediction, repeated words counted."""
+    predicted, given = normalize(prediction).split(), normalize(answer).split()
+    common = (Counter(predicted) & Counter(given)).total()
+    return 2 * common / (len(predicted) + len(given)) if common else 0.0
+
+
+def normalize(text: str) -> str:
+    """In lower case, without ASCII punctuation, then without articles, words divided by one space."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(WITHOUT_PUNCTUATION)).split())
