@@ -4,8 +4,10 @@
     python benchmarks/throughput.py --squad dev-v1.1.json.gz [--reference PYTHON] [--limit 1000] [--rounds 3]
 
 Both compute in float32 on all cores, on the embedded checkpoint and on a random one of the published shape with the
-embedded vocabulary, cut to its size. The reference pipeline gets the batch size at which it is fastest on the first hundred questions.
-Both take turns; the ratio is the median over the rounds of their time divided by ours.
+embedded vocabulary, cut to its size. The reference pipeline gets the batch size at which it is fastest on the first
+hundred questions.
+Both take turns; the ratio is the median over the rounds of their time divided by ours. The bound is what NumPy's BLAS
+would reach in this run if there were only the matrix products, all at the speed of squares of 2048 (forward.py).
 """
 
 import argparse
@@ -16,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from forward import PEAK_SIZE, operations, sgemm
 from reference_pipeline import Reference
 
 from numpy_distilbert import QuestionAnswerer, checkpoint
@@ -25,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from reference.checkpoints import SHAPES, write_checkpoint  # noqa: E402
 
 BATCH_SIZES = 1, 2, 4, 8, 16, 32
+SQUARES = 20
 TRIED = 100  # questions, for the batch size
 REST = 0.5  # seconds between turns, until the threads of the last are asleep
 
@@ -35,17 +39,24 @@ def race(name: str, folder: Path, pairs: list[tuple[str, str]], arguments: argpa
     tried = {size: reference.answer(pairs[:TRIED], batch_size=size)[1] for size in BATCH_SIZES}
     best = min(tried, key=tried.get)
     list(qa({"question": q, "context": c} for q, c in pairs[:10]))
-    ours, theirs = [], []
+    lengths = [len(window) for pair in pairs for window in qa.tokenizer.iter_windows(*pair)]
+    work, square = operations(qa.model.config, lengths) / (2 * PEAK_SIZE**3), sgemm(folder, 0)
+    ours, theirs, bound = [], [], []
     for _ in range(arguments.rounds):
         time.sleep(REST)
         start = time.perf_counter()
         qa(question=[q for q, _ in pairs], context=[c for _, c in pairs])
         ours.append(time.perf_counter() - start)
         time.sleep(REST)
+        start = time.perf_counter()
+        for _ in range(SQUARES):
+            square(None, None)
+        bound.append((time.perf_counter() - start) / SQUARES * work)
+        time.sleep(REST)
         theirs.append(reference.answer(pairs, batch_size=best)[1])
     ratio = statistics.median(b / a for a, b in zip(ours, theirs))
-    rates = [len(pairs) / statistics.median(seconds) for seconds in (ours, theirs)]
-    print(f"{name:<16} {rates[0]:>9.1f} {rates[1]:>9.1f} {best:>11} {ratio:>7.2f}", flush=True)
+    rates = [len(pairs) / statistics.median(seconds) for seconds in (ours, theirs, bound)]
+    print(f"{name:<16} {rates[0]:>9.1f} {rates[1]:>9.1f} {best:>11} {ratio:>7.2f} {rates[2]:>9.1f}", flush=True)
     reference.process.kill()
 
 
@@ -59,7 +70,7 @@ def main() -> None:
     pairs = [(q.question, q.context) for q in read_questions(arguments.squad)[: arguments.limit]]
     embedded = checkpoint.find()
     print(f"{len(pairs)} questions, float32, questions per second")
-    print(f"{'checkpoint':<16} {'ours':>9} {'theirs':>9} {'batch size':>11} {'ratio':>7}")
+    print(f"{'checkpoint':<16} {'ours':>9} {'theirs':>9} {'batch size':>11} {'ratio':>7} {'bound':>9}")
     race("embedded", embedded, pairs, arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_checkpoint(Path(temporary), "published")

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # CheckpointError is one
         return _fail(2, str(error))
     except OSError as error:
-        return _fail(1, f"the predictions could not be written ({error.strerror}).")
+        return _fail(1, f"the output could not be written ({error.strerror}).")
     except KeyboardInterrupt:
         return 130
     try:
@@ -64,7 +64,8 @@ def _fail(status: int, message: str) -> int:
 
 
 def _warn(message: str) -> None:
-    print(f"{PROGRAM}: {_printable(message)}", file=sys.stderr)
+    if sys.stderr is not None:  # else print() would write to standard output
+        print(f"{PROGRAM}: {_printable(message)}", file=sys.stderr)
 
 
 def _parser() -> Parser:
@@ -136,7 +137,9 @@ def _evaluate(arguments: argparse.Namespace) -> str:
         questions = squad.read_questions(arguments.file)[: arguments.limit]
     for warning in caught:
         _warn(str(warning.message))
-    predictions = squad.read_predictions(arguments.score) if arguments.score else _predictions(questions, arguments)
+    predictions = (
+        _predictions(questions, arguments) if arguments.score is None else squad.read_predictions(arguments.score)
+    )
     scores = squad.score(questions, predictions)
     for name in scores.missing[:NAMED]:
         _warn(f"question {name} has no prediction and scores 0.")
@@ -149,7 +152,7 @@ def _evaluate(arguments: argparse.Namespace) -> str:
 
 def _predictions(questions: Sequence[squad.Question], arguments: argparse.Namespace) -> dict[str, str]:
     qa = QuestionAnswerer.from_pretrained(arguments.model)
-    with write_whole(arguments.predictions) if arguments.predictions else nullcontext() as file:
+    with nullcontext() if arguments.predictions is None else write_whole(arguments.predictions) as file:
         answers = qa({"question": q.question, "context": q.context} for q in questions)
         predictions = {q.id: answer["answer"] for answer, q in zip(_progress(answers, len(questions)), questions)}
         if file is not None:
@@ -162,16 +165,15 @@ def _progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield from items
         return
-    start = shown = time.monotonic()
+    start = time.monotonic()
     try:
         for done, item in enumerate(items, 1):
             yield item
-            now = time.monotonic()
-            if now - shown > 0.1:
-                shown, left = now, int((now - start) / done * (total - done))
-                bar = f"{'█' * (BAR * done // total):░<{BAR}}"
-                speed = f"{done / (now - start):.0f} a second, {left // 60}:{left % 60:02} left"
-                print(f"{CLEAR_LINE}{bar} {done} of {total}, {speed}", end="", file=sys.stderr, flush=True)
+            taken = max(time.monotonic() - start, 0.001)
+            left = int(taken / done * (total - done))
+            bar = f"{'█' * (BAR * done // total):░<{BAR}}"
+            speed = f"{done / taken:.0f} a second, {left // 60}:{left % 60:02} left"
+            print(f"{CLEAR_LINE}{bar} {done} of {total}, {speed}", end="", file=sys.stderr, flush=True)
     finally:
         print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 

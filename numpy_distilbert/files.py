@@ -1,10 +1,10 @@
 """Files that are whole or not there: what is read has one named error, what is written appears when it is complete."""
 
-import errno
 import gzip
 import json
 import os
 import secrets
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,20 +30,23 @@ def read_json(path: str | PathLike[str]) -> Any:
 def write_whole(path: str | PathLike[str]) -> Iterator[IO[str]]:
     """A UTF-8 text file to write to, which takes its place at path when the block ends, and vanishes if it fails.
 
-    Raises ValueError, before anything is done, if it cannot stand there.
+    A link stays one, and a file that was there before leaves its permissions.
+    Raises ValueError, before anything is done, if it cannot stand there; OSError if writing fails.
     """
-    path = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{path}: cannot be written (not a regular file).")
+    part = target.with_name(f"{secrets.token_hex(8)}.part")
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         file = open(part, "x", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror}).") from error
     try:
         with file:
             yield file
-        os.replace(part, path)
+        if target.exists():
+            shutil.copymode(target, part)
+        os.replace(part, target)
     except BaseException:
         os.unlink(part)
         raise

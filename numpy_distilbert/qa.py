@@ -4,8 +4,8 @@ Source: transformers 5.2.0, pipeline("question-answering"), whose calls, options
 lists where they are not, on purpose.
 
 Many questions are read ahead by a pool of windows. Those are sorted by length and go through the model in batches of
-about BATCH_TOKENS, whatever questions they belong to, and come back in their order: memory holds a pool, however many
-questions there are and however long a context is.
+about BATCH_TOKENS, whatever questions they belong to, and come back in their order: memory holds a pool and the tokens
+of one context, however many questions there are.
 """
 
 import html
@@ -28,6 +28,7 @@ from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
 BATCH_TOKENS = 2048
 POOL_TOKENS = 8 * BATCH_TOKENS
+TOKEN_CHARACTERS = 64  # of a context, to a token of the pool: some texts of a million characters have one token
 SHOWN = 300  # characters of the context to either side of an answer in a notebook
 
 Pair = tuple[str, str]  # question and context
@@ -83,9 +84,15 @@ class QuestionAnswerer:
     def __init__(self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer, **options: Any) -> None:
         """options: those of Options that calls have unless they give others.
 
-        Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError or ValueError
-        for an option as in a call.
+        Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError if model or
+        tokenizer are something else, TypeError or ValueError for an option as in a call.
         """
+        for name, value, kind in (
+            ("model", model, DistilBertForQuestionAnswering),
+            ("tokenizer", tokenizer, Tokenizer),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} must be a {kind.__name__} of numpy_distilbert, got {type(value).__name__}.")
         highest = max((tokenizer.vocab | tokenizer.special_tokens).values())
         if highest >= model.config.vocab_size:
             raise CheckpointError(
@@ -124,7 +131,7 @@ class QuestionAnswerer:
         ahead. A list of one question counts as one question. A context in which nothing is left to point at (control
         characters only) has the empty answer, score 0.
         Raises TypeError or ValueError that names the argument and what it must be; of an iterator when it comes to
-        the bad item, after the answers to all before.
+        the bad item, after the answers to all before. CheckpointError for weights that give no finite logits.
         """
         chosen = self._options(options)
         pairs = read_inputs(inputs, question, context)
@@ -197,6 +204,8 @@ class QuestionAnswerer:
                 ids[row, : len(windows[i])] = windows[i].ids
                 mask[row, : len(windows[i])] = 1
             output = self.model(ids, mask)
+            if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
+                raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
             for row, i in enumerate(batch):
                 tokens = slice(len(windows[i]))
                 logits[i] = output.start_logits[row, tokens], output.end_logits[row, tokens]
@@ -207,7 +216,7 @@ class Search:
     """One question under way: the answers that its windows have given so far."""
 
     def __init__(self, context: str, options: Options) -> None:
-        self._context = context
+        self.context = context
         self._options = options
         self._answers: dict[str, Answer] = {}  # by text in lower case
         self._null_score = np.inf
@@ -222,17 +231,17 @@ class Search:
         for score, first, last in best_spans(start, end, window, options.max_answer_len, candidates):
             span = word_span if options.align_to_words else token_span
             low, high = span(window, first, last)
-            text = self._context[low:high].lower()
-            answer = self._answers.setdefault(text, Answer(0.0, low, high, self._context))
+            text = self.context[low:high].lower()
+            answer = self._answers.setdefault(text, Answer(0.0, low, high, self.context))
             answer["score"] += score
 
     def result(self) -> Answer | list[Answer]:
         """The best answer, or with top_k above 1 the list of the best."""
         options, answers = self._options, list(self._answers.values())
         if options.handle_impossible_answer:
-            answers.append(Answer(self._null_score, 0, 0, self._context))
+            answers.append(Answer(self._null_score, 0, 0, self.context))
         elif not answers:
-            answers.append(Answer(0.0, 0, 0, self._context))
+            answers.append(Answer(0.0, 0, 0, self.context))
         answers.sort(key=lambda answer: answer["score"], reverse=True)
         return answers[0] if options.top_k == 1 else answers[: options.top_k]
 
@@ -290,10 +299,12 @@ def _pair(question: Any, context: Any, place: str = "") -> Pair:
 
 
 def pools(windows: Iterable[tuple["Search", Encoding]], tokens: int) -> Iterator[list[tuple["Search", Encoding]]]:
-    """The windows in lists of about that many tokens, at least one a list."""
+    """The windows in lists of about that many tokens, at least one a list. A long context counts too."""
     pool: list[tuple[Search, Encoding]] = []
     held = 0
     for search, window in windows:
+        if not pool or pool[-1][0] is not search:
+            held += len(search.context) // TOKEN_CHARACTERS
         pool.append((search, window))
         held += len(window)
         if held >= tokens:
@@ -346,7 +357,7 @@ def best_spans(
     ends = np.pad(end[context], (0, length - 1), constant_values=-1.0)  # -1: beyond the context
     ends = sliding_window_view(ends, length)  # (first token, further tokens)
     scores = np.where(ends < 0, -1.0, start[context, None] * ends).ravel()
-    count = min(count, np.count_nonzero(scores >= 0))
+    count = min(count, int(np.count_nonzero(scores >= 0)))
     threshold = np.partition(scores, -count)[-count]
     best = np.flatnonzero(scores >= threshold)
     for span in best[np.argsort(-scores[best], kind="stable")][:count]:
@@ -403,12 +414,11 @@ def pipeline(
                 f"pipeline() takes no {name}: it has no meaning without PyTorch and the hub, or no pipeline has it. "
                 f"Leave it out. The options are {', '.join(Options._fields)}."
             )
-    if isinstance(model, DistilBertForQuestionAnswering):
-        if tokenizer is None:
-            raise TypeError("tokenizer is needed with a loaded model: a Tokenizer or the folder of one.")
-    else:
+    if model is None or isinstance(model, (str, PathLike)):
         tokenizer = checkpoint.find(model) if tokenizer is None else tokenizer
         model = DistilBertForQuestionAnswering.from_pretrained(model)
-    if not isinstance(tokenizer, Tokenizer):
+    if isinstance(tokenizer, (str, PathLike)):
         tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens)
+    elif split_special_tokens is not None:
+        raise TypeError("split_special_tokens is a setting of the tokenizer. Give it where that is loaded.")
     return QuestionAnswerer(model, tokenizer, **options)

@@ -58,6 +58,8 @@ def read_questions(path: str | PathLike[str]) -> list[Question]:
         texts = (question.id, question.question, question.context, *question.answers)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path}: question {number} has something other than texts where SQuAD v1.1 has texts.")
+        if not question.question.strip() or not question.context.strip():
+            raise ValueError(f"{path}: question {question.id} or its context is blank.")
         if not question.answers:
             raise ValueError(
                 f"{path}: question {question.id} has no answers. This is SQuAD v2.0 or a test file, needs v1.1."
@@ -76,7 +78,12 @@ def read_predictions(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> Scores:
-    """Compare with the best of each question's answers; a question without a prediction scores 0."""
+    """Compare with the best of each question's answers; a question without a prediction scores 0.
+
+    Raises ValueError if there are no questions.
+    """
+    if not questions:
+        raise ValueError("questions must not be empty.")
     given = [(predictions[q.id], q.answers) for q in questions if q.id in predictions]
     exact_match, f1 = (
         100.0

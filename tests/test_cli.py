@@ -216,6 +216,37 @@ def test_predictions_are_whole_or_not_there(squad_file, tmp_path, monkeypatch):
     assert kept.read_text() == "what was there" and sorted(os.listdir(tmp_path)) == ["out.json", "squad.json"]
 
 
+def test_predictions_keep_what_stood_at_their_place(squad_file, tmp_path, capsys):
+    real, link, fifo = (tmp_path / name for name in ("real.json", "link.json", "fifo"))
+    real.write_text("what was there")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    assert main(["evaluate", squad_file, "--predictions", str(link)]) == 0
+    assert link.is_symlink() and json.loads(real.read_text())["c"] == "Turin" and real.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(fifo)
+    assert main(["evaluate", squad_file, "--predictions", str(fifo)]) == 2
+    assert fifo.is_fifo() and "fifo: cannot be written (not a regular file)" in capsys.readouterr().err
+
+
+def test_predictions_that_cannot_be_written_are_status_1(squad_file, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert main(["evaluate", squad_file, "--predictions", str(tmp_path / "out.json")]) == 1
+    assert capsys.readouterr().err == "numpy-distilbert: the output could not be written (No space left on device).\n"
+    assert os.listdir(tmp_path) == ["squad.json"]
+
+
+def test_without_standard_error_nothing_but_the_scores_is_printed(squad_file, tmp_path):
+    (tmp_path / "none.json").write_text("{}")
+    command = (
+        f"exec {sys.executable} -m numpy_distilbert evaluate {squad_file} --score {tmp_path}/none.json --json 2>&-"
+    )
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, timeout=120)
+    assert json.loads(done.stdout)["missing"] == 3
+
+
 def test_a_terminal_sees_the_progress_and_then_only_the_scores(squad_file):
     shown = on_a_terminal("evaluate", squad_file)
     assert shown.endswith("\r\x1b[Kexact match  100.00\r\nF1           100.00\r\nquestions    3\r\n")
@@ -228,6 +259,7 @@ def test_progress(monkeypatch, capsys):
     assert list(_progress(iter("abcd"), 4)) == list("abcd")
     lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
     assert lines == [
+        "███████░░░░░░░░░░░░░░░░░░░░░░░ 1 of 4, 20 a second, 0:00 left",
         "███████████████░░░░░░░░░░░░░░░ 2 of 4, 0 a second, 0:30 left",
         "██████████████████████░░░░░░░░ 3 of 4, 0 a second, 0:25 left",
         "██████████████████████████████ 4 of 4, 0 a second, 0:00 left",
@@ -259,7 +291,9 @@ WRONG = {
     "no SQuAD file": (["evaluate", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
     "not SQuAD": (["evaluate", "latin1.txt"], "latin1.txt: not JSON"),
     "no place for predictions": (["evaluate", "squad.json", "--predictions", "no/out.json"], "no/out.json: cannot be written (No such file or directory)"),
-    "a folder for predictions": (["evaluate", "squad.json", "--predictions", "."], "cannot be written"),
+    "a folder for predictions": (["evaluate", "squad.json", "--predictions", "."], ".: cannot be written (not a regular file)"),
+    "an empty name for predictions": (["evaluate", "squad.json", "--predictions", ""], "cannot be written (not a regular file)"),
+    "an empty name to score": (["evaluate", "squad.json", "--score", ""], "cannot be read (Is a directory)"),
     "predictions to make and to score": (["evaluate", "squad.json", "--predictions", "a", "--score", "b"], "--score: not allowed with argument --predictions"),
     "a model to score": (["evaluate", "squad.json", "--model", ".", "--score", "b"], "--score takes the answers from its file. Leave --model out."),
     "limit 0": (["evaluate", "squad.json", "--limit", "0"], "--limit must be at least 1, got 0"),

@@ -305,6 +305,21 @@ def test_an_iterator_is_read_only_some_questions_ahead(embedded):
     assert len(first) == 3 and next(read) < POOL_TOKENS / 100
 
 
+def test_long_contexts_of_few_tokens_are_not_read_far_ahead(embedded):
+    read = itertools.count()
+    answers = embedded(
+        {"question": "Who?", "context": "Ada " + "x" * 10**6, "number": next(read)} for _ in range(10**9)
+    )
+    assert next(answers)["start"] == 0 and next(read) < 5
+
+
+def test_logits_that_are_not_finite_are_refused(embedded, random_checkpoint, monkeypatch):
+    broken = QuestionAnswerer.from_pretrained(random_checkpoint("cased"))
+    broken.model.qa_outputs.bias[0] = np.nan
+    with pytest.raises(CheckpointError, match="logits that are not finite. Its weights are broken"):
+        broken("Who?", "Ada.")
+
+
 def test_what_goes_wrong_in_an_iterator_comes_after_the_answers_before_it(embedded):
     def items():
         yield from TWO
@@ -435,12 +450,19 @@ def test_pipeline_takes_what_has_a_meaning_here(name, value, embedded):
     ({"framework": "pt"}, TypeError, "takes no framework: .* The options are top_k"),
     ({"top_k": 0}, ValueError, "top_k must be at least 1"),
     ({"model": "nowhere"}, CheckpointError, "nowhere: no such folder"),
+    ({"model": object(), "tokenizer": checkpoint.find()}, TypeError, "model must be a DistilBertForQuestionAnswering of numpy_distilbert"),
+    ({"tokenizer": object()}, TypeError, "tokenizer must be a Tokenizer of numpy_distilbert, got object"),
 ])  # fmt: skip
 def test_pipeline_says_what_has_no_meaning_here(arguments, error, message):
     with pytest.raises(error, match=message):
         pipeline(**arguments)
 
 
+def test_pipeline_does_not_change_a_loaded_tokenizer(embedded):
+    with pytest.raises(TypeError, match="split_special_tokens is a setting of the tokenizer"):
+        pipeline(tokenizer=embedded.tokenizer, split_special_tokens=True)
+
+
 def test_pipeline_needs_the_tokenizer_of_a_loaded_model(embedded):
-    with pytest.raises(TypeError, match="tokenizer is needed with a loaded model"):
+    with pytest.raises(TypeError, match="tokenizer must be a Tokenizer of numpy_distilbert, got NoneType"):
         pipeline(model=embedded.model)

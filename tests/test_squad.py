@@ -111,6 +111,18 @@ def test_what_is_not_squad_is_refused_by_name(data, message, tmp_path):
     assert str(error.value).startswith(str(path))
 
 
+def test_blank_questions_are_named(tmp_path):
+    path = tmp_path / "squad.json"
+    path.write_bytes(changed((*QUESTION_A, "question"), " "))
+    with pytest.raises(ValueError, match="squad.json: question a or its context is blank"):
+        read_questions(path)
+
+
+def test_no_questions_have_no_score():
+    with pytest.raises(ValueError, match="questions must not be empty"):
+        score([], {})
+
+
 def test_another_version_is_warned_of(tmp_path):
     path = tmp_path / "squad.json"
     path.write_bytes(changed(("version",), "1.2"))
