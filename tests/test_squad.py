@@ -71,6 +71,8 @@ def test_the_best_answer_counts_and_a_missing_one_scores_nothing(squad_file):
     scores = score(questions, {"a": "Holt", "b": "the Tower!", "x": "not asked"})
     assert scores.exact_match == pytest.approx(100 / 3) and scores.f1 == pytest.approx((2 / 3 + 1) * 100 / 3)
     assert (scores.total, scores.missing) == (3, ["c"])
+    several = [Question("d", "What?", "The lamp and the tower.", ["lamp", "tower", "both"])]
+    assert score(several, {"d": "the tower"})[:2] == (100.0, 100.0)
 
 
 def changed(path, value):

@@ -89,7 +89,7 @@ ANSWERS = [
     "Maren Holt", "maren holt", "Maren Holt,", "the keeper Maren Holt", "Holt", "The tower", "tower", "a tower",
     "an old tower", "An old, OLD tower!", "old", "Anthea", "the the band", "1,200 metres", "1200", "1200 metres",
     "$1,200", "in 1907", "1907.", "don't", "dont", "re-entry", "re entry", "Ångström", "ångström", "Å", "İzmir", "«Turin»",
-    "Turin", "Turin \u2014 and Genoa", "Turin and Genoa", "Turin,\u00a0Genoa", "東京", "東京 2020", "a-b", "b",
+    "Turin", "Turin \u2014 and Genoa", "Turin and Genoa", "Turin,\u00a0Genoa", "東京", "東京 2020", "a-b", "b", "oak\u2014the\u2014door", "oak\u2014\u2014door",
 ]  # fmt: skip
 
 QUESTIONS = [
