@@ -39,7 +39,7 @@ def race(name: str, folder: Path, pairs: list[tuple[str, str]], arguments: argpa
     tried = {size: reference.answer(pairs[:TRIED], batch_size=size)[1] for size in BATCH_SIZES}
     best = min(tried, key=tried.get)
     list(qa({"question": q, "context": c} for q, c in pairs[:10]))
-    lengths = [len(window) for pair in pairs for window in qa.tokenizer.iter_windows(*pair)]
+    lengths = [len(window) for pair in pairs for window in qa.tokenizer.windows(*pair)]
     work, square = operations(qa.model.config, lengths) / (2 * PEAK_SIZE**3), sgemm(folder, 0)
     ours, theirs, bound = [], [], []
     for _ in range(arguments.rounds):

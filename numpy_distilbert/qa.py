@@ -228,8 +228,8 @@ class Search:
         self._null_score = min(self._null_score, float(start[0] * end[0]))
         # spans that widen to the same words become one
         candidates = options.top_k * 2 + 10 if options.align_to_words else options.top_k
+        span = word_span if options.align_to_words else token_span
         for score, first, last in best_spans(start, end, window, options.max_answer_len, candidates):
-            span = word_span if options.align_to_words else token_span
             low, high = span(window, first, last)
             text = self.context[low:high].lower()
             answer = self._answers.setdefault(text, Answer(0.0, low, high, self.context))
@@ -250,7 +250,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are not None. Raises TypeError if there is no such option."""
     for name in options:
         if name not in Options._fields:
-            raise TypeError(f"{name} is no option. The options are {', '.join(Options._fields)}.")
+            raise TypeError(f"{name} has no meaning here. Leave it out. The options are {', '.join(Options._fields)}.")
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -408,12 +408,6 @@ def pipeline(
     for name, value in (("dtype", dtype), ("torch_dtype", torch_dtype)):
         if value is not None and getattr(value, "__name__", str(value)) not in ("auto", "float32", "torch.float32"):
             raise ValueError(f"{name} must be 'float32' or 'auto', got {value!r}: the model computes in float32.")
-    for name in options:
-        if name not in Options._fields:
-            raise TypeError(
-                f"pipeline() takes no {name}: it has no meaning without PyTorch and the hub, or no pipeline has it. "
-                f"Leave it out. The options are {', '.join(Options._fields)}."
-            )
     if model is None or isinstance(model, (str, PathLike)):
         tokenizer = checkpoint.find(model) if tokenizer is None else tokenizer
         model = DistilBertForQuestionAnswering.from_pretrained(model)

@@ -203,14 +203,9 @@ class Tokenizer:
         return list(self.iter_windows(question, context, max_length, stride, max_question_length))
 
     def iter_windows(
-        self,
-        question: str,
-        context: str,
-        max_length: int = 384,
-        stride: int = 128,
-        max_question_length: int | None = None,
+        self, question: str, context: str, max_length: int, stride: int, max_question_length: int | None
     ) -> Iterator[Encoding]:
-        """The windows one at a time, for a context of which all would take much memory. Errors come with the call."""
+        """The same windows one at a time, for a context of which all would take much memory. Errors come with the call."""
         check_text("question", question)
         check_text("context", context)
         max_length = check_integer("max_length", max_length, MIN_WINDOW)

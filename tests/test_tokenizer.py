@@ -271,7 +271,7 @@ def test_an_unknown_word_lies_from_its_first_to_its_last_kept_character():
 
 
 def test_windows_one_at_a_time_are_the_windows(embedded):
-    windows = embedded.tokenizer.iter_windows("Who?", ISLAND, max_length=40, stride=8)
+    windows = embedded.tokenizer.iter_windows("Who?", ISLAND, max_length=40, stride=8, max_question_length=None)
     assert next(windows) == embedded.tokenizer.windows("Who?", ISLAND, max_length=40, stride=8)[0]
     assert list(windows) == embedded.tokenizer.windows("Who?", ISLAND, max_length=40, stride=8)[1:]
 
@@ -292,7 +292,7 @@ def test_a_vocabulary_without_a_special_token_is_refused(missing):
     (lambda t: t(None), TypeError, "text must be a str, got NoneType"),
     (lambda t: t("a", b"b"), TypeError, "pair must be a str, got bytes"),
     (lambda t: t.windows(1, "a"), TypeError, "question must be a str, got int"),
-    (lambda t: t.iter_windows(1, "a"), TypeError, "question must be a str, got int"),
+    (lambda t: t.iter_windows(1, "a", 40, 8, None), TypeError, "question must be a str, got int"),
     (lambda t: t.windows("a", ["b"]), TypeError, "context must be a str, got list"),
     (lambda t: t.windows("a", "b", max_length=3), ValueError, "max_length must be at least 4"),
     (lambda t: t.windows("a", "b", max_length=9.0), TypeError, "max_length must be an int, got float"),
