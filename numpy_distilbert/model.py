@@ -7,7 +7,7 @@ What callers see is (batch, sequence, dim). Inside, features are rows and tokens
 side by side without their padding, and x is (dim, tokens): why, and what threads do, is told in schedule.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from os import PathLike
@@ -25,6 +25,7 @@ from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory,
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
+Tokens = tuple[NDArray[np.integer], NDArray[np.integer]]  # where they lie in the batch: rows and positions
 Model = TypeVar("Model", "DistilBertModel", "DistilBertForQuestionAnswering")
 
 
@@ -118,8 +119,8 @@ class ModelOutput:
 class QuestionAnsweringOutput:
     """What DistilBertForQuestionAnswering returns.
 
-    start_logits, end_logits: (batch, sequence), float32, without a meaning at positions with mask 0; hidden_states and
-    attentions as in ModelOutput.
+    start_logits, end_logits: (batch, sequence), float32, 0 at positions with mask 0; hidden_states and attentions as in
+    ModelOutput.
     """
 
     start_logits: Array
@@ -264,22 +265,42 @@ class DistilBertModel:
         A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
+        ids, mask = _checked(input_ids, attention_mask, self.config)
+        last_hidden_state = np.zeros((*ids.shape, self.config.dim), np.float32)
+
+        def keep(tokens: Tokens, x: Array) -> None:
+            last_hidden_state[tokens] = x.T
+
+        return ModelOutput(last_hidden_state, *self.encode(ids, mask, keep, output_hidden_states, output_attentions))
+
+    def encode(
+        self,
+        ids: Ids,
+        mask: Mask,
+        keep: Callable[[Tokens, Array], None],
+        output_hidden_states: bool,
+        output_attentions: bool,
+    ) -> tuple[tuple[Array, ...] | None, tuple[Array, ...] | None]:
+        """Compute pack after pack of a checked batch, giving hidden states and attentions as in ModelOutput.
+
+        keep(tokens, x) is called for every pack, by the thread that computed it: x, (dim, tokens), is the output of the
+        last layer, and lies in memory that is used again.
+        """
         check_bool("output_hidden_states", output_hidden_states)
         check_bool("output_attentions", output_attentions)
-        ids = _checked_ids(input_ids, self.config)
-        mask = _checked_mask(attention_mask, ids)
         (b, s), config = ids.shape, self.config
         lengths = mask.sum(axis=1)
-        last_hidden_state = np.zeros((b, s, config.dim), np.float32)
-        hidden_states = [np.zeros_like(last_hidden_state) for _ in range(config.n_layers + 1) if output_hidden_states]
+        hidden_states = [
+            np.zeros((b, s, config.dim), np.float32) for _ in range(config.n_layers + 1) if output_hidden_states
+        ]
         attentions = [
             np.zeros((b, config.n_heads, s, s), np.float32) for _ in range(config.n_layers) if output_attentions
         ]
 
-        def encode(pack: list[int], team: Team) -> None:
-            """Compute the inputs in these rows of the batch."""
+        def compute(pack: list[int], team: Team) -> None:
+            """The inputs in these rows of the batch."""
             i, positions = np.nonzero(mask[pack])
-            tokens = np.array(pack)[i], positions  # where each column of x lies in the batch
+            tokens = np.array(pack)[i], positions
             memory = self._memory.take((5 * config.dim + config.hidden_dim) * len(positions))
             work = Workspace(config, lengths[pack].tolist(), team, memory)
             if output_attentions:
@@ -294,20 +315,16 @@ class DistilBertModel:
                 for row, probabilities in zip(pack, work.probabilities):
                     real = np.flatnonzero(mask[row])
                     attentions[number][row][:, real[:, None], real] = probabilities.swapaxes(1, 2)
-            last_hidden_state[tokens] = x.T
+            keep(tokens, x)
             self._memory.give_back(memory)
 
         with threads(config.dim * int(lengths.sum())) as team:
             packs = team.packs(lengths.tolist())
             if len(packs) == 1:
-                encode(packs[0], team)
+                compute(packs[0], team)
             else:
-                team.run(lambda pack: encode(pack, Team()), packs)
-        return ModelOutput(
-            last_hidden_state=last_hidden_state,
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-        )
+                team.run(lambda pack: compute(pack, Team()), packs)
+        return tuple(hidden_states) or None, tuple(attentions) or None
 
 
 class DistilBertForQuestionAnswering:
@@ -332,11 +349,17 @@ class DistilBertForQuestionAnswering:
         output_attentions: bool = False,
     ) -> QuestionAnsweringOutput:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
-        output = self.distilbert(input_ids, attention_mask, output_hidden_states, output_attentions)
-        b, s, dim = output.last_hidden_state.shape
-        logits = linear(output.last_hidden_state.reshape(b * s, dim).T, *self.qa_outputs, sum_length=SHORT_SUM_LENGTH)
-        start_logits, end_logits = logits.reshape(2, b, s)
-        return QuestionAnsweringOutput(start_logits, end_logits, output.hidden_states, output.attentions)
+        ids, mask = _checked(input_ids, attention_mask, self.config)
+        start_logits, end_logits = np.zeros((2, *ids.shape), np.float32)
+
+        def keep(tokens: Tokens, x: Array) -> None:
+            start_logits[tokens], end_logits[tokens] = linear(x, *self.qa_outputs, sum_length=SHORT_SUM_LENGTH)
+
+        return QuestionAnsweringOutput(
+            start_logits,
+            end_logits,
+            *self.distilbert.encode(ids, mask, keep, output_hidden_states, output_attentions),
+        )
 
 
 def tensor(weights: Mapping[str, Array], name: str, *shape: int) -> Array:
@@ -374,6 +397,11 @@ def _load(model: type[Model], path: str | PathLike[str] | None) -> Model:
         return model(config, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from None
+
+
+def _checked(input_ids: ArrayLike, attention_mask: ArrayLike | None, config: Config) -> tuple[Ids, Mask]:
+    ids = _checked_ids(input_ids, config)
+    return ids, _checked_mask(attention_mask, ids)
 
 
 def _checked_ids(input_ids: ArrayLike, config: Config) -> Ids:

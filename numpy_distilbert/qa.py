@@ -3,13 +3,13 @@
 Source: transformers 5.2.0, pipeline("question-answering"), whose calls, options and answers these are; docs/differences.md
 lists where they are not, on purpose.
 
-Many questions are read ahead by a pool of windows. Those are sorted by length and go through the model in batches of
-about BATCH_TOKENS, whatever questions they belong to, and come back in their order: memory holds a pool and the tokens
-of one context, however many questions there are.
+Many questions are read ahead by a pool of windows. Those go through the model together, whatever questions they belong
+to (schedule.py packs them by their lengths), and come back in their order: memory holds a pool and the tokens of one
+context, however many questions there are.
 """
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -26,8 +26,7 @@ from .schedule import Array
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
-BATCH_TOKENS = 2048
-POOL_TOKENS = 8 * BATCH_TOKENS
+POOL_TOKENS = 2**14
 TOKEN_CHARACTERS = 64  # of a context, to a token of the pool: some texts of a million characters have one token
 SHOWN = 300  # characters of the context to either side of an answer in a notebook
 
@@ -65,7 +64,7 @@ class Options(NamedTuple):
     max_seq_len): a context that does not fit beside the question in max_seq_len is read in windows that overlap by
     doc_stride. max_answer_len, max_question_len: the longest answer; what is read of a question.
     handle_impossible_answer: the empty answer competes too. align_to_words: answers are widened to whole words.
-    batch_size: the most windows in one batch (None: as many as BATCH_TOKENS hold).
+    batch_size: the most windows that go through the model together (None: a pool of them).
     """
 
     top_k: int = 1
@@ -195,20 +194,20 @@ class QuestionAnswerer:
 
     def _logits(self, windows: list[Encoding], batch_size: int | None) -> list[tuple[Array, Array]]:
         """Start and end logits of every window, each (tokens,)."""
-        logits: list[Any] = [None] * len(windows)
-        for batch in batches([len(window) for window in windows], BATCH_TOKENS, batch_size or len(windows)):
-            longest = max(len(windows[i]) for i in batch)
-            ids = np.zeros((len(batch), longest), np.int64)
+        logits: list[tuple[Array, Array]] = []
+        size = batch_size or len(windows)
+        for first in range(0, len(windows), size):
+            batch = windows[first : first + size]
+            ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
             mask = np.zeros_like(ids)
-            for row, i in enumerate(batch):
-                ids[row, : len(windows[i])] = windows[i].ids
-                mask[row, : len(windows[i])] = 1
+            for row, window in enumerate(batch):
+                ids[row, : len(window)] = window.ids
+                mask[row, : len(window)] = 1
             output = self.model(ids, mask)
             if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
                 raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
-            for row, i in enumerate(batch):
-                tokens = slice(len(windows[i]))
-                logits[i] = output.start_logits[row, tokens], output.end_logits[row, tokens]
+            for window, start_logits, end_logits in zip(batch, output.start_logits, output.end_logits):
+                logits.append((start_logits[: len(window)], end_logits[: len(window)]))
         return logits
 
 
@@ -312,19 +311,6 @@ def pools(windows: Iterable[tuple["Search", Encoding]], tokens: int) -> Iterator
             pool, held = [], 0
     if pool:
         yield pool
-
-
-def batches(lengths: Sequence[int], tokens: int, count: int) -> Iterator[list[int]]:
-    """The indices of inputs of these lengths, longest first, in lists of at most so many tokens and at most count."""
-    batch: list[int] = []
-    held = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (held + lengths[i] > tokens or len(batch) == count):
-            yield batch
-            batch, held = [], 0
-        batch.append(i)
-        held += lengths[i]
-    yield batch
 
 
 def in_context(window: Encoding) -> NDArray[np.bool_]:

@@ -6,10 +6,10 @@ it well and to keep everything else short:
 * Features are rows, tokens are columns. A weight is used as it lies in the file, (out, in), and any share of its rows
   gives a contiguous piece of the result.
 * Inputs stand side by side as columns, each with the tokens it has: no padding is computed.
-* Inputs are divided among threads, each of which takes its own through all layers with a BLAS of one thread. Where
-  they cannot be divided evenly, as a single one cannot, the heads and the hidden units are: each thread takes its share
-  through product, bias and activation. With BLAS's own threads, all that lies between the products would be left to
-  one core.
+* Inputs are divided into packs, and a thread takes one pack after another through all layers with a BLAS of one
+  thread. Where they cannot be divided evenly, as a single one cannot, the heads and the hidden units are: each thread
+  takes its share through product, bias and activation. With BLAS's own threads, all that lies between the products
+  would be left to one core.
 * A kernel of many passes takes them over one block after another, each small enough to stay in the core's own cache.
 * Memory that a call has written to is kept for the next: fresh pages would have to be fetched from the system first.
 * A long sum made of short ones rounds less but takes more passes. It is done where it counts, shortest where what
@@ -45,6 +45,7 @@ UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
 UNCOPIED_DEPTH = 192  # the deepest sum of such a product
 SUM_LENGTH = 512  # products added up before their sum is rounded into the next; of 512 OpenBLAS makes two sums of 256
 SHORT_SUM_LENGTH = 96  # the same where errors count most
+PACK_TOKENS = 2048  # more would only take memory
 KEPT_MEMORY = 2**24  # elements a call
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
 THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
@@ -110,9 +111,15 @@ class Team:
         self._pool = pool
 
     def run(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """function(item) for every item, at most one for each thread; returns when all are done."""
-        others = [self._pool.submit(function, item) for item in items[1:]]
-        function(items[0])
+        """function(item) for every item, each thread taking the next when it is free; returns when all are done."""
+        queue = iter(items)
+
+        def work() -> None:
+            for item in queue:
+                function(item)
+
+        others = [self._pool.submit(work) for _ in range(min(self.n_threads, len(items)) - 1)]
+        work()
         for other in others:
             other.result()
 
@@ -122,14 +129,18 @@ class Team:
         return [slice(start, stop) for start, stop in zip(bounds, bounds[1:]) if start < stop]
 
     def packs(self, lengths: Sequence[int]) -> list[list[int]]:
-        """The indices of inputs of these lengths, divided among the threads if that can be done evenly; else one pack."""
-        packs: list[list[int]] = [[] for _ in range(self.n_threads)]
-        tokens = [0] * self.n_threads
+        """The indices of inputs of these lengths, in packs of about equal size: one for each thread, or a multiple.
+
+        One pack if no thread can be given an even share.
+        """
+        n_packs = self.n_threads * math.ceil(sum(lengths) / (self.n_threads * PACK_TOKENS))
+        packs: list[list[int]] = [[] for _ in range(n_packs)]
+        tokens = [0] * n_packs
         for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
             lightest = tokens.index(min(tokens))
             packs[lightest].append(i)
             tokens[lightest] += lengths[i]
-        if max(tokens) > sum(tokens) / self.n_threads * UNEVEN:
+        if n_packs == self.n_threads and max(tokens) > sum(tokens) / n_packs * UNEVEN:
             return [list(range(len(lengths)))]
         return packs
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, checkpoint, pipeline
-from numpy_distilbert.qa import POOL_TOKENS, Answer, batches, best_spans, span_probabilities
+from numpy_distilbert.qa import POOL_TOKENS, Answer, best_spans, span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text())
 ISLAND = ANSWERS["ISLAND"]
@@ -366,12 +366,21 @@ def test_none_stands_for_the_default(embedded):
     assert embedded(**TWO[0], **dict.fromkeys(names.split())) == embedded(**TWO[0])
 
 
-@given(lengths=st.lists(st.integers(1, 50), min_size=1), tokens=st.integers(1, 100), count=st.integers(1, 9))
-def test_batches_hold_every_input_once_within_their_limits(lengths, tokens, count):
-    found = list(batches(lengths, tokens, count))
-    assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
-    assert [lengths[i] for batch in found for i in batch] == sorted(lengths, reverse=True)
-    assert all(len(batch) == 1 or sum(lengths[i] for i in batch) <= tokens and len(batch) <= count for batch in found)
+@pytest.mark.parametrize("batch_size, rows", [(None, [7]), (3, [3, 3, 1]), (9, [7])])
+def test_batch_size_is_the_most_windows_that_go_together(embedded, batch_size, rows, monkeypatch):
+    seen = []
+    monkeypatch.setattr(embedded, "model", Watched(embedded.model, lambda ids: seen.append(len(ids))))
+    embedded(question=["Who kept the log?"] * 7, context=CONTEXTS_OF_TWO[0], batch_size=batch_size)
+    assert seen == rows
+
+
+class Watched:
+    def __init__(self, model, watch):
+        self.config, self.model, self.watch = model.config, model, watch
+
+    def __call__(self, ids, mask):
+        self.watch(ids)
+        return self.model(ids, mask)
 
 
 def test_a_special_token_in_the_question_is_no_answer(embedded):

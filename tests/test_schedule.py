@@ -85,8 +85,18 @@ def test_packs_hold_every_input_once_and_are_even(lengths, n_threads):
     packs = Team(n_threads).packs(lengths)
     assert sorted(i for pack in packs for i in pack) == list(range(len(lengths)))
     tokens = [sum(lengths[i] for i in pack) for pack in packs]
-    assert len(packs) in (1, n_threads)
-    assert max(tokens) * len(packs) <= sum(lengths) * schedule.UNEVEN
+    assert len(packs) == 1 or len(packs) % n_threads == 0
+    assert max(tokens) - min(tokens) <= max(lengths)
+    if sum(lengths) <= n_threads * schedule.PACK_TOKENS:
+        assert max(tokens) * len(packs) <= sum(lengths) * schedule.UNEVEN
+    else:
+        assert max(tokens) <= schedule.PACK_TOKENS + max(lengths)
+
+
+def test_packs_of_many_tokens_stay_small():
+    packs = Team(2).packs([384] * 100)
+    assert len(packs) == 20 and {len(pack) for pack in packs} == {5}
+    assert [len(pack) for pack in Team(1).packs([512] * 5)] == [3, 2]
 
 
 def test_equal_inputs_are_divided_and_a_single_one_is_not():
@@ -122,6 +132,21 @@ def test_a_team_works_on_all_threads_at_once(two_blas_threads):
     with threads(THREADED_FROM) as team:
         assert team.n_threads == 2
         team.run(lambda share: both_are_there.wait(), team.shares(2))
+
+
+def test_a_thread_takes_the_next_item_when_it_is_free(two_blas_threads):
+    rest_is_done, done = threading.Event(), []
+
+    def work(item):
+        if item == 0:
+            assert rest_is_done.wait(60)
+        done.append(item)
+        if len(done) == 9:
+            rest_is_done.set()
+
+    with threads(THREADED_FROM) as team:
+        team.run(work, range(10))
+    assert done == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
 
 
 def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threads):
