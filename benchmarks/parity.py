@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, checkpoint
+from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, hub
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
@@ -60,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in SHAPES:
             logits(name, write_checkpoint(Path(temporary) / name, name), tensors)
-    logits("embedded", checkpoint.find(), tensors)
+    logits("embedded", hub.find(), tensors)
     answers()
 
 

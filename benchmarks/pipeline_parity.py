@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from reference_pipeline import Reference
 
-from numpy_distilbert import checkpoint, pipeline
+from numpy_distilbert import hub, pipeline
 from numpy_distilbert.squad import Question, read_questions
 
 PHANTOM = {"score": 0.0, "start": 0, "end": 0, "answer": ""}
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="default: the embedded checkpoint")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
     arguments = parser.parse_args()
-    folder = checkpoint.find(arguments.model)
+    folder = hub.find(arguments.model)
     questions = read_questions(arguments.squad)[: arguments.limit]
     reference, qa = Reference(arguments.reference, folder), pipeline("question-answering", folder)
     print(f"{folder.name}, float32, against {reference.versions}\n")

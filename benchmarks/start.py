@@ -18,14 +18,14 @@ import time
 
 import numpy as np
 
-from numpy_distilbert import checkpoint
+from numpy_distilbert import hub
 
 QUESTION, CONTEXT = "Who kept the log?", "The tower is old. Maren Holt kept its log."
 TRANSFORMERS = f"""
 from transformers import logging, pipeline
 logging.set_verbosity_error()
 logging.disable_progress_bar()
-print(pipeline("question-answering", {str(checkpoint.find())!r})(question={QUESTION!r}, context={CONTEXT!r}))
+print(pipeline("question-answering", {str(hub.find())!r})(question={QUESTION!r}, context={CONTEXT!r}))
 """
 COMMANDS = {
     "import numpy": ["-c", "import numpy"],

@@ -21,7 +21,7 @@ from pathlib import Path
 from forward import PEAK_SIZE, operations, sgemm
 from reference_pipeline import Reference
 
-from numpy_distilbert import QuestionAnswerer, checkpoint
+from numpy_distilbert import QuestionAnswerer, hub
 from numpy_distilbert.squad import read_questions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     pairs = [(q.question, q.context) for q in read_questions(arguments.squad)[: arguments.limit]]
-    embedded = checkpoint.find()
+    embedded = hub.find()
     print(f"{len(pairs)} questions, float32, questions per second")
     print(f"{'checkpoint':<16} {'ours':>9} {'theirs':>9} {'batch size':>11} {'ratio':>7} {'bound':>9}")
     race("embedded", embedded, pairs, arguments)

@@ -1,49 +1,21 @@
-"""A checkpoint is a folder: find it, read its files, and refuse by name what is not as it should be.
+"""A checkpoint is a folder: read its files, and refuse by name what is not as it should be.
 
 config.json              the shape of the model
-model.safetensors        its weights
+model.safetensors        its weights, read by tensors.py
 vocab.txt                one piece a line, the line number is the id
 tokenizer.json           the pieces and how to cut them, as the tokenizers library writes it; goes before vocab.txt
 tokenizer_config.json    cased or uncased, special tokens, the longest input; goes before both; may be absent
 """
 
 import json
-import math
 import os
 import reprlib
-from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-
-DEFAULT = "distilbert-mini-uncased-squad"
-PACKAGE = Path(__file__).resolve().parent
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, unreadable or not what it says it is."""
-
-
-def find(path: str | PathLike[str] | None = None) -> Path:
-    """The folder of a checkpoint: the one named, or with None the embedded default.
-
-    Raises CheckpointError if there is no such folder, TypeError if path is not a path.
-    """
-    if path is not None:
-        if not isinstance(path, (str, PathLike)):
-            raise TypeError(f"path must be a str or a path, got {type(path).__name__}.")
-        if not os.path.isdir(path):
-            raise CheckpointError(
-                f"{path or repr(path)}: no such folder. Name the folder that holds config.json and model.safetensors."
-            )
-        return Path(path)
-    for weights in (PACKAGE / "weights", PACKAGE.parent / "weights"):  # in a wheel; beside the package in a clone
-        if (weights / DEFAULT).is_dir():
-            return weights / DEFAULT
-    raise CheckpointError(f"The embedded checkpoint {DEFAULT} is not beside {PACKAGE}. Install the package again.")
 
 
 def _read_text(path: Path) -> str:
@@ -244,33 +216,3 @@ def _shown(value: Any) -> str:
         return reprlib.repr(value)
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def read_weights(path: Path) -> dict[str, NDArray[np.floating]]:
-    """The tensors of a safetensors file under their published names, float32 or float16 as they are in the file.
-
-    LayerNorm.gamma and LayerNorm.beta, as transformers 5.2.0 saves a model it had loaded, become weight and bias.
-
-    Raises CheckpointError if the file cannot be read, is not safetensors or holds another dtype.
-    """
-    weights = {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            sizes = {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}
-        # The largest first and each from a mapping of its own: pages of the file that were read count as memory of
-        # the process as long as they are mapped.
-        for name in sorted(sizes, key=lambda name: -sizes[name]):
-            with safe_open(path, framework="numpy") as file:
-                dtype = file.get_slice(name).get_dtype()
-                if dtype not in ("F32", "F16"):
-                    raise CheckpointError(
-                        f"{path}: tensor {name} is {dtype}, needs F32 or F16. Save the model in float32."
-                    )
-                weights[_current_name(name)] = file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
-    return weights
-
-
-def _current_name(name: str) -> str:
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

@@ -16,9 +16,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from . import __version__, squad
+from . import __version__, hub, squad
 from .arguments import check_integer
 from .files import write_whole
+from .info import describe
 from .qa import Answer, QuestionAnswerer
 
 PROGRAM = "numpy-distilbert"
@@ -26,6 +27,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 SHOWN = 200  # characters of the sentence to either side of the answer
 NAMED = 10  # questions without a prediction; of more only their number
 BAR = 30  # characters
+MODEL_HELP = "folder or hub id of a checkpoint (default: the embedded one)"
 HIGHLIGHT, BOLD, PLAIN, CLEAR_LINE = "\x1b[1;7m", "\x1b[1m", "\x1b[0m", "\r\x1b[K"
 Item = TypeVar("Item")
 
@@ -78,16 +80,31 @@ def _parser() -> Parser:
     text.add_argument("--context", metavar="TEXT", help="the text itself")
     text.add_argument("--file", metavar="PATH", help="a UTF-8 file that holds the text (default: standard input)")
     ask.add_argument("--top-k", metavar="N", type=int, default=1, help="show the N best answers (default: 1)")
-    ask.add_argument("--model", metavar="PATH", help="folder of a checkpoint (default: the embedded one)")
+    ask.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     ask.add_argument("--json", action="store_true", help="print the answer, or the list of the N best, as JSON")
     ask.set_defaults(run=_ask)
+    download = verbs.add_parser(
+        "download",
+        help="fetch a checkpoint from the hub",
+        description="Fetch a checkpoint from the hub into its cache, verify it, and print the folder it is in.",
+    )
+    download.add_argument(
+        "id", metavar="ID", help="OWNER/NAME, such as distilbert/distilbert-base-cased-distilled-squad"
+    )
+    download.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: the newest)")
+    download.add_argument("--dir", metavar="DIR", help="also make a folder of it here, which --model takes off-line")
+    download.set_defaults(run=_download)
+    info = verbs.add_parser("info", help="what a checkpoint is", description="Say what a checkpoint is.")
+    info.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+    info.add_argument("--json", action="store_true", help="print it as JSON")
+    info.set_defaults(run=_info)
     evaluate = verbs.add_parser(
         "evaluate",
         help="exact match and F1 on SQuAD v1.1",
         description="Answer the questions of a SQuAD v1.1 file and compare with its answers, or score predictions.",
     )
     evaluate.add_argument("file", metavar="FILE", help="SQuAD v1.1, JSON or JSON in gzip")
-    evaluate.add_argument("--model", metavar="PATH", help="folder of a checkpoint (default: the embedded one)")
+    evaluate.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     evaluate.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
     predictions = evaluate.add_mutually_exclusive_group()
     predictions.add_argument("--predictions", metavar="OUT.json", help="keep the answers, an object by question id")
@@ -125,6 +142,33 @@ def _context(arguments: argparse.Namespace) -> str:
         raise ValueError(f"{source}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
+
+
+def _download(arguments: argparse.Namespace) -> str:
+    folder = hub.fetch(arguments.id, arguments.revision)
+    QuestionAnswerer.from_pretrained(folder)  # or says why not
+    return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir)))
+
+
+def _info(arguments: argparse.Namespace) -> str:
+    known = describe(hub.find(arguments.model))
+    if arguments.json:
+        return json.dumps(known)
+    tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]
+    published = {True: ", as published", None: ""}
+    rows = [
+        ("path", known["path"]),
+        ("provenance", known["provenance"] or "not known"),
+        ("licence", known["licence"] or "not known"),
+        *((file["file"], f"sha256 {file['sha256']}{published[file['published']]}") for file in known["weights"]),
+        ("bytes", f"{size['disk']:,} on disk, {size['memory']:,} in memory"),
+        *((name, f"{value:,}") for name, value in known["config"].items()),
+        ("tokenizer", f"{tokenizer['pieces']:,} pieces, {'uncased' if tokenizer['lowercase'] else 'cased'}"),
+        ("special tokens", ", ".join(f"{token} {i}" for token, i in tokenizer["special_tokens"].items())),
+        *((f"parameters, {name}", f"{count:>12,}") for name, count in known["parameters"].items()),
+        ("BERT-base", f"{bert['parameters']:>12,} of that width; {bert['saved']:.1%} saved"),
+    ]
+    return "\n".join(f"{name:<33}{_printable(value)}" for name, value in rows)
 
 
 def _evaluate(arguments: argparse.Namespace) -> str:

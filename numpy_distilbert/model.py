@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checkpoint
 from .arguments import check_bool
-from .checkpoint import CheckpointError
+from .checkpoint import CheckpointError, read_json
+from .hub import find
 from .kernels import attention, gelu, layer_norm, linear
 from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
+from .tensors import Weights
 
 Ids = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -47,7 +48,7 @@ class Config:
         Raises CheckpointError for another model type or activation, a count that is not a positive integer, or
         heads that do not divide the width.
         """
-        values = checkpoint.read_json(path)
+        values = read_json(path)
         for name, needed in (("model_type", "distilbert"), ("activation", "gelu")):
             if values.get(name) != needed:
                 raise CheckpointError(f"{path}: {name} is {values.get(name)!r}, needs {needed!r}.")
@@ -245,12 +246,13 @@ class DistilBertModel:
         self.layers = tuple(layer(f"distilbert.transformer.layer.{i}") for i in range(config.n_layers))
 
     @classmethod
-    def from_pretrained(cls, path: str | PathLike[str] | None = None) -> "DistilBertModel":
-        """Load config.json and model.safetensors of a folder, or with None of the embedded checkpoint.
+    def from_pretrained(cls, path: str | PathLike[str] | None = None, revision: str | None = None) -> "DistilBertModel":
+        """Load config.json and model.safetensors of a folder or a hub id, or with None of the embedded checkpoint.
 
+        path, revision: as for hub.find. Weights of a head are left where they are.
         Raises CheckpointError if they are missing, unreadable or not of one DistilBERT model.
         """
-        return _load(cls, path)
+        return _load(cls, find(path, revision), "distilbert.")
 
     def __call__(
         self,
@@ -305,17 +307,20 @@ class DistilBertModel:
             work = Workspace(config, lengths[pack].tolist(), team, memory)
             if output_attentions:
                 work.probabilities = [np.empty((config.n_heads, n, n), np.float32) for n in lengths[pack]]
-            x = embed(ids[tokens], positions, self.embeddings)
-            if output_hidden_states:
-                hidden_states[0][tokens] = x.T
-            for number, layer in enumerate(self.layers):
-                x = encoder_layer(x, layer, work)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # what weights too large for float32 do shows in the output
+                x = embed(ids[tokens], positions, self.embeddings)
                 if output_hidden_states:
-                    hidden_states[number + 1][tokens] = x.T
-                for row, probabilities in zip(pack, work.probabilities):
-                    real = np.flatnonzero(mask[row])
-                    attentions[number][row][:, real[:, None], real] = probabilities.swapaxes(1, 2)
-            keep(tokens, x)
+                    hidden_states[0][tokens] = x.T
+                for number, layer in enumerate(self.layers):
+                    x = encoder_layer(x, layer, work)
+                    if output_hidden_states:
+                        hidden_states[number + 1][tokens] = x.T
+                    for row, probabilities in zip(pack, work.probabilities):
+                        real = np.flatnonzero(mask[row])
+                        attentions[number][row][:, real[:, None], real] = probabilities.swapaxes(1, 2)
+                keep(tokens, x)
             self._memory.give_back(memory)
 
         with threads(config.dim * int(lengths.sum())) as team:
@@ -337,9 +342,11 @@ class DistilBertForQuestionAnswering:
         self.qa_outputs = affine(weights, "qa_outputs", 2, config.dim)
 
     @classmethod
-    def from_pretrained(cls, path: str | PathLike[str] | None = None) -> "DistilBertForQuestionAnswering":
-        """As DistilBertModel.from_pretrained."""
-        return _load(cls, path)
+    def from_pretrained(
+        cls, path: str | PathLike[str] | None = None, revision: str | None = None
+    ) -> "DistilBertForQuestionAnswering":
+        """As DistilBertModel.from_pretrained, but of a model for question answering and nothing else."""
+        return _load(cls, find(path, revision), "")
 
     def __call__(
         self,
@@ -364,14 +371,18 @@ class DistilBertForQuestionAnswering:
 
 def tensor(weights: Mapping[str, Array], name: str, *shape: int) -> Array:
     """weights[name], or CheckpointError if it is missing or not of that shape."""
-    if name not in weights:
-        raise CheckpointError(f"tensor {name} is missing. The weights and the configuration are not of the same model.")
-    if weights[name].shape != shape:
+    try:
+        found = weights[name]
+    except KeyError:
         raise CheckpointError(
-            f"tensor {name} has shape {weights[name].shape}, the configuration needs {shape}. "
+            f"tensor {name} is missing. The weights and the configuration are not of the same model."
+        ) from None
+    if found.shape != shape:
+        raise CheckpointError(
+            f"tensor {name} has shape {found.shape}, the configuration needs {shape}. "
             "The weights and the configuration are not of the same model."
         )
-    return weights[name]
+    return found
 
 
 def affine(weights: Mapping[str, Array], name: str, *shape: int) -> Affine:
@@ -389,14 +400,20 @@ def fused_qkv(weights: Mapping[str, Array], name: str, config: Config) -> Affine
     return Affine(weight.reshape(3 * dim, dim), bias.reshape(3 * dim))
 
 
-def _load(model: type[Model], path: str | PathLike[str] | None) -> Model:
-    folder = checkpoint.find(path)
-    config = Config.from_file(folder / "config.json")
-    weights = checkpoint.read_weights(folder / "model.safetensors")
+def _load(model: type[Model], folder: Path, prefix: str) -> Model:
+    """The model in a folder, all of whose tensors of that prefix must be the model's."""
+    config, weights = Config.from_file(folder / "config.json"), Weights(folder)
     try:
-        return model(config, weights)
+        loaded = model(config, weights)
+        for name in weights.unread:
+            if name.startswith(prefix):
+                raise CheckpointError(
+                    f"tensor {name} is not in a model of that configuration. "
+                    "The weights and the configuration are not of the same model."
+                )
     except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from None
+        raise CheckpointError(f"{weights.path}: {error}") from None
+    return loaded
 
 
 def _checked(input_ids: ArrayLike, attention_mask: ArrayLike | None, config: Config) -> tuple[Ids, Mask]:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from . import checkpoint
 from .arguments import check_bool, check_integer, check_text
 from .checkpoint import CheckpointError
+from .hub import find
 from .kernels import softmax
 from .model import DistilBertForQuestionAnswering
 from .schedule import Array
@@ -105,17 +105,22 @@ class QuestionAnswerer:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | PathLike[str] | None = None, split_special_tokens: bool | None = None
+        cls,
+        path: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        *,
+        split_special_tokens: bool | None = None,
     ) -> "QuestionAnswerer":
-        """Load the checkpoint in a folder, or with None the embedded one.
+        """Load the checkpoint in a folder, or one that the hub has by that id, or with None the embedded one.
 
+        path, revision: as for hub.find.
         split_special_tokens: True for texts one does not trust, as for Tokenizer.
         Raises CheckpointError if it is missing, unreadable or not a DistilBERT for question answering.
         """
-        folder = checkpoint.find(path)
+        folder = find(path, revision)
         return cls(
             DistilBertForQuestionAnswering.from_pretrained(folder),
-            Tokenizer.from_pretrained(folder, split_special_tokens),
+            Tokenizer.from_pretrained(folder, split_special_tokens=split_special_tokens),
         )
 
     def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
@@ -380,25 +385,26 @@ def pipeline(
 ) -> QuestionAnswerer:
     """The call of transformers 5.2.0 and before: a QuestionAnswerer with these options as its defaults.
 
-    model: the folder of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer: a folder or a
-    loaded one, by default that of model. device: the CPU. dtype, torch_dtype: float32 or "auto". revision: none, as
-    nothing is fetched. split_special_tokens: as for Tokenizer. options: those of Options.
+    model: the folder or hub id of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer: likewise,
+    by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype, torch_dtype: float32 or
+    "auto". split_special_tokens: as for Tokenizer. options: those of Options.
     Raises TypeError or ValueError that says what has no meaning here, CheckpointError as from_pretrained.
     """
     if task != "question-answering":
         raise ValueError(f"task must be 'question-answering', got {task!r}.")
-    if revision is not None:
-        raise ValueError(f"revision must be None, got {revision!r}: a model is a folder here, and nothing is fetched.")
     if device is not None and str(device) not in ("cpu", "-1"):
         raise ValueError(f"device must be 'cpu', got {device!r}: NumPy computes on the CPU. Leave it out.")
     for name, value in (("dtype", dtype), ("torch_dtype", torch_dtype)):
         if value is not None and getattr(value, "__name__", str(value)) not in ("auto", "float32", "torch.float32"):
             raise ValueError(f"{name} must be 'float32' or 'auto', got {value!r}: the model computes in float32.")
     if model is None or isinstance(model, (str, PathLike)):
-        tokenizer = checkpoint.find(model) if tokenizer is None else tokenizer
-        model = DistilBertForQuestionAnswering.from_pretrained(model)
+        folder = find(model, revision)
+        tokenizer = folder if tokenizer is None else tokenizer
+        model = DistilBertForQuestionAnswering.from_pretrained(folder)
+    elif revision is not None:
+        raise ValueError(f"revision must be None, got {revision!r}: the model is loaded already.")
     if isinstance(tokenizer, (str, PathLike)):
-        tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens)
+        tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens=split_special_tokens)
     elif split_special_tokens is not None:
         raise TypeError("split_special_tokens is a setting of the tokenizer. Give it where that is loaded.")
     return QuestionAnswerer(model, tokenizer, **options)

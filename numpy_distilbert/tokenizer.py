@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import regex
 
-from . import checkpoint
 from .arguments import check_bool, check_integer, check_text
 from .characters import (
     ACCENTED_PUNCTUATION,
@@ -31,7 +30,8 @@ from .characters import (
     UPPER_LETTERS,
     WHITESPACE,
 )
-from .checkpoint import CheckpointError
+from .checkpoint import CheckpointError, read_tokenizer
+from .hub import find
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
 REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory they take
@@ -156,17 +156,21 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | PathLike[str] | None = None, split_special_tokens: bool | None = None
+        cls,
+        path: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        *,
+        split_special_tokens: bool | None = None,
     ) -> "Tokenizer":
-        """Read the tokenizer in a folder, or with None of the embedded checkpoint.
+        """Read the tokenizer in a folder or of a hub id, or with None of the embedded checkpoint.
 
         The pieces are those of tokenizer.json where there is one, else of vocab.txt. Settings are those of
         tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as of
-        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all.
+        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all. path, revision: as for
+        hub.find.
         Raises CheckpointError if a file cannot be read or is not what it should be.
         """
-        folder = checkpoint.find(path)
-        file, settings = checkpoint.read_tokenizer(folder)
+        file, settings = read_tokenizer(find(path, revision))
         if split_special_tokens is not None:
             settings["split_special_tokens"] = split_special_tokens
         try:

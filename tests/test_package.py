@@ -15,24 +15,25 @@ from pathlib import Path
 import pytest
 
 import numpy_distilbert
-from numpy_distilbert import DistilBertForQuestionAnswering, checkpoint
+from numpy_distilbert import DistilBertForQuestionAnswering, hub
+from numpy_distilbert.tensors import Weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_model_card_names_the_sha256_of_every_file():
-    card = checkpoint.find().parent / "README.md"
+    card = hub.find().parent / "README.md"
     listed = {name: digest for digest, name in re.findall(r"`([0-9a-f]{64})` \| (\S+)", card.read_text())}
-    actual = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoint.find().iterdir()}
+    actual = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in hub.find().iterdir()}
     assert listed == actual
 
 
 def test_the_model_card_names_the_shape():
-    card, path = (ROOT / "weights" / "README.md").read_text(), checkpoint.find() / "model.safetensors"
+    card, path = (ROOT / "weights" / "README.md").read_text(), hub.find() / "model.safetensors"
     c = DistilBertForQuestionAnswering.from_pretrained().config
     shape = f"{c.n_layers} layers, width {c.dim}, {c.n_heads} heads, hidden {c.hidden_dim}"
     assert f"{shape}, {c.max_position_embeddings} positions" in card and f"{c.vocab_size:,} pieces" in card
-    assert f"{sum(tensor.size for tensor in checkpoint.read_weights(path).values()):,}, float16 on disk" in card
+    assert f"{sum(tensor.size for tensor in Weights(path.parent).values()):,}, float16 on disk" in card
     assert f"({path.stat().st_size:,} bytes)" in card
 
 
@@ -73,7 +74,7 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     shutil.rmtree(source)
     elsewhere.mkdir()
     environment = os.environ | {"PYTHONPATH": str(site)}
-    program = "import numpy_distilbert.checkpoint as c, numpy_distilbert.cli as cli, sys; print(c.find()); cli.main(sys.argv[1:])"
+    program = "import numpy_distilbert.hub as hub, numpy_distilbert.cli as cli, sys; print(hub.find()); cli.main(sys.argv[1:])"
     command = [
         sys.executable,
         "-c",
@@ -88,7 +89,7 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
         command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     found, answer = done.stdout.splitlines()
-    assert Path(found) == site / "numpy_distilbert" / "weights" / checkpoint.DEFAULT
+    assert Path(found) == site / "numpy_distilbert" / "weights" / hub.DEFAULT
     assert json.loads(answer)["answer"] == "Turin"
     assert (site / "numpy_distilbert" / "py.typed").exists() and (
         site / "numpy_distilbert" / "weights" / "README.md"

@@ -13,7 +13,7 @@ from conftest import REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, checkpoint, pipeline
+from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, hub, pipeline
 from numpy_distilbert.qa import POOL_TOKENS, Answer, best_spans, span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text())
@@ -432,12 +432,12 @@ def test_a_notebook_shows_what_is_near_of_a_long_context_and_no_answer_as_such()
 def test_pipeline_is_the_call_people_know(embedded):
     for qa in (
         pipeline("question-answering"),
-        pipeline(task="question-answering", model=checkpoint.find(), device="cpu"),
+        pipeline(task="question-answering", model=hub.find(), device="cpu"),
     ):
         assert qa(**TWO[0]) == embedded(**TWO[0])
     qa = pipeline("question-answering", model=embedded.model, tokenizer=embedded.tokenizer, top_k=2)
     assert len(qa(**TWO[0])) == 2 and isinstance(qa(**TWO[0], top_k=1), dict)
-    qa = pipeline("question-answering", tokenizer=checkpoint.find())
+    qa = pipeline("question-answering", tokenizer=hub.find())
     assert qa(**TWO[0]) == embedded(**TWO[0])
 
 
@@ -459,7 +459,7 @@ def test_pipeline_takes_what_has_a_meaning_here(name, value, embedded):
     ({"framework": "pt"}, TypeError, "framework has no meaning here. Leave it out. The options are top_k"),
     ({"top_k": 0}, ValueError, "top_k must be at least 1"),
     ({"model": "nowhere"}, CheckpointError, "nowhere: no such folder"),
-    ({"model": object(), "tokenizer": checkpoint.find()}, TypeError, "model must be a DistilBertForQuestionAnswering of numpy_distilbert"),
+    ({"model": object(), "tokenizer": hub.find()}, TypeError, "model must be a DistilBertForQuestionAnswering of numpy_distilbert"),
     ({"tokenizer": object()}, TypeError, "tokenizer must be a Tokenizer of numpy_distilbert, got object"),
 ])  # fmt: skip
 def test_pipeline_says_what_has_no_meaning_here(arguments, error, message):

@@ -1,0 +1,120 @@
+"""What a checkpoint is: its shape, its size, its tokenizer, where it is from, and what it saves against BERT."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import hub
+from .checkpoint import CheckpointError, read_json
+from .model import Config, DistilBertForQuestionAnswering
+from .schedule import Array
+from .tensors import Weights
+from .tokenizer import Tokenizer
+
+CACHED = re.compile(r"models--(.+?)--(.+)/snapshots/(\w+)$")  # how the hub's cache names a folder
+LICENCE = re.compile(r"^license: *(\S+)", re.MULTILINE)  # in a model card
+CARD_SHA256 = re.compile(r"`([0-9a-f]{64})` \| (\S+)")
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What `numpy-distilbert info --json` prints of the checkpoint in a folder.
+
+    parameters: counts by part; bytes: of the weights, on disk and once they are loaded; weights: each file's sha256, and
+    whether it is the published one (None if nothing says which that is); licence, provenance: None where nothing says;
+    bert: see bert_parameters, and the share of them that this encoder has not.
+    Raises CheckpointError if it cannot be loaded, or has another sha256 than was published.
+    """
+    model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
+    weights, parts, bert = Weights(folder), parameters(model), bert_parameters(model.config)
+    card = _card(folder)
+    return {
+        "path": str(folder),
+        "config": asdict(model.config),
+        "parameters": parts | {"total": sum(parts.values())},
+        "bytes": {
+            "disk": sum(path.stat().st_size for path in weights.files),
+            "memory": sum(array.nbytes for array in _arrays(_parts(model))),
+        },
+        "tokenizer": {
+            "pieces": len(tokenizer.vocab),
+            "lowercase": tokenizer.lowercase,
+            "special_tokens": tokenizer.special_tokens,
+            "model_max_length": tokenizer.model_max_length,
+        },
+        "weights": [_fingerprint(path, card) for path in weights.files],
+        "licence": next(iter(LICENCE.findall(card)), None),
+        "provenance": _provenance(folder),
+        "bert": {"parameters": bert, "saved": 1 - (sum(parts.values()) - parts["qa_outputs"]) / bert},
+    }
+
+
+def parameters(model: DistilBertForQuestionAnswering) -> dict[str, int]:
+    """How many numbers each part of the model has, of all layers together."""
+    embeddings, layers, qa_outputs = _parts(model)
+    norms = [
+        embeddings.LayerNorm,
+        *(norm for layer in layers for norm in (layer.sa_layer_norm, layer.output_layer_norm)),
+    ]
+    parts = {
+        "word_embeddings": embeddings.word_embeddings,
+        "position_embeddings": embeddings.position_embeddings,
+        "attention": [layer.attention for layer in layers],
+        "ffn": [layer.ffn for layer in layers],
+        "layer_norms": norms,
+        "qa_outputs": qa_outputs,
+    }
+    return {name: sum(array.size for array in _arrays(part)) for name, part in parts.items()}
+
+
+def bert_parameters(config: Config) -> int:
+    """Of a BERT-base encoder with that vocabulary, positions and width: 12 layers, hidden layers four times as wide, two
+    segment embeddings, and the pooler.
+
+    Source: Devlin et al. 2018, section 3; Sanh et al. 2019 compare with it (110 against 66 million, 40 % fewer).
+    """
+    dim, hidden_dim = config.dim, 4 * config.dim
+    embeddings = (config.vocab_size + config.max_position_embeddings + 2) * dim + 2 * dim
+    layer = 4 * (dim + 1) * dim + (dim + 1) * hidden_dim + (hidden_dim + 1) * dim + 4 * dim
+    return embeddings + 12 * layer + (dim + 1) * dim
+
+
+def _parts(model: DistilBertForQuestionAnswering) -> tuple[Any, ...]:
+    return model.distilbert.embeddings, model.distilbert.layers, model.qa_outputs
+
+
+def _arrays(part: Any) -> Iterator[Array]:
+    if isinstance(part, np.ndarray):
+        yield part
+    else:
+        for smaller in part:
+            yield from _arrays(smaller)
+
+
+def _card(folder: Path) -> str:
+    """The model card, README.md, which has that of the embedded checkpoint one folder above."""
+    path = (folder.parent if folder == hub.find() else folder) / "README.md"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _fingerprint(path: Path, card: str) -> dict[str, Any]:
+    actual = hub.sha256(path)
+    published = hub.published_sha256(path) or {name: digest for digest, name in CARD_SHA256.findall(card)}.get(
+        path.name
+    )
+    if published not in (None, actual):
+        raise CheckpointError(f"{path}: sha256 is {actual}, published was {published}. Install or fetch it again.")
+    return {"file": path.name, "sha256": actual, "published": None if published is None else True}
+
+
+def _provenance(folder: Path) -> str | None:
+    if folder == hub.find():
+        return f"embedded in numpy_distilbert, see {folder.parent / 'README.md'}"
+    cached = CACHED.search(folder.as_posix())
+    if cached:
+        return "https://huggingface.co/{}/{}/tree/{}".format(*cached.groups())
+    name = read_json(folder / "config.json").get("_name_or_path")
+    return name if isinstance(name, str) else None

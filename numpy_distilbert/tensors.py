@@ -1,0 +1,145 @@
+"""The weights of a checkpoint: safetensors files, each tensor read when it is asked for and checked before it is used.
+
+Source: the safetensors format, 8 bytes of length, a JSON header, the data of all tensors. The library checks the header
+against the file; the data is read here, because a mapped page counts as memory of the process and because NumPy has no
+bfloat16.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from .checkpoint import CheckpointError, read_json
+
+STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = "pytorch_model.bin", "pytorch_model.bin.index.json"
+CHECKED_AT_ONCE = 2**18  # elements
+
+
+class Place(NamedTuple):
+    """Where a tensor lies."""
+
+    path: Path
+    name: str  # in the file
+    dtype: str  # as the file calls it
+    shape: tuple[int, ...]
+    offset: int  # bytes
+
+
+class Weights(Mapping[str, NDArray[np.floating]]):
+    """The tensors in a folder by their published names.
+
+    Each is read from its file when it is asked for, as float16 where it is stored so, else as float32. Raises
+    CheckpointError if it cannot be read, is stored as something else, or is not finite.
+
+    path: what holds them, to name in errors; files: those that it consists of; unread: the names not asked for yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the headers of model.safetensors, or of the files that model.safetensors.index.json names.
+
+        Raises CheckpointError if they are missing or not as the format has them.
+        """
+        self.path, self.files = _files(folder)
+        self.metadata: dict[str, str] = {}
+        self._places: dict[str, Place] = {}
+        for path in self.files:
+            for place in self._read_header(path):
+                name = published_name(place.name)
+                if name in self._places:
+                    raise CheckpointError(f"{path}: tensor {name} stands here and in {self._places[name].path} too.")
+                self._places[name] = place
+        self.unread = set(self._places)
+
+    def _read_header(self, path: Path) -> Iterator[Place]:
+        try:
+            with safe_open(path, framework="numpy"):  # it refuses what is not safetensors, whole and without a gap
+                pass
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
+        self.metadata |= header.pop("__metadata__", None) or {}
+        for name, tensor in header.items():
+            if not name.endswith("embeddings.position_ids"):  # 0, 1, 2, ..., as transformers 4 once wrote them too
+                yield Place(path, name, tensor["dtype"], tuple(tensor["shape"]), 8 + length + tensor["data_offsets"][0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, name: str) -> NDArray[np.floating]:
+        place = self._places[name]
+        self.unread.discard(name)
+        if place.dtype not in STORED_AS:
+            raise CheckpointError(
+                f"tensor {name} is {place.dtype}, needs {', '.join(STORED_AS)}. Save the model in float32."
+            )
+        size = int(np.prod(place.shape, dtype=np.int64))
+        try:
+            tensor = np.fromfile(place.path, STORED_AS[place.dtype], size, offset=place.offset)
+        except OSError as error:
+            raise CheckpointError(f"{place.path.name} cannot be read any more ({error.strerror}).") from error
+        if tensor.size < size:
+            raise CheckpointError(f"{place.path.name} was cut within tensor {name} while it was read.")
+        tensor = _widen(tensor, place.dtype)
+        if not _is_finite(tensor):
+            raise CheckpointError(f"tensor {name} holds NaN or infinity in float32. The weights are broken.")
+        return tensor.reshape(place.shape)
+
+
+def _files(folder: Path) -> tuple[Path, list[Path]]:
+    """The file to name in errors, and those that hold the tensors."""
+    path, index = folder / FILE, folder / INDEX
+    if os.path.lexists(path):
+        return path, [path]
+    if not os.path.lexists(index):
+        if any(os.path.lexists(folder / pickle) for pickle in PICKLES):
+            raise CheckpointError(
+                f"{folder}: its weights are a pickle, which can run code and is never read. Convert it where transformers "
+                "is installed: AutoModelForQuestionAnswering.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
+            )
+        return path, [path]  # reading it will say that it is missing
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: weight_map is {weight_map!r:.80}, needs the name of a file for each tensor.")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", name):
+            raise CheckpointError(f"{index}: {name!r:.80} is not the name of a safetensors file in the same folder.")
+    return index, [folder / name for name in dict.fromkeys(weight_map.values())]
+
+
+def published_name(name: str) -> str:
+    """The name that the published checkpoint has for a tensor.
+
+    An encoder saved alone has no prefix, and transformers 5.2.0 saves a model it has loaded with the names that the
+    first BERT had for the parameters of a layer norm.
+    """
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return f"distilbert.{name}" if name.startswith(("embeddings.", "transformer.")) else name
+
+
+def _widen(tensor: NDArray[Any], dtype: str) -> NDArray[np.floating]:
+    if dtype == "BF16":  # the upper half of a float32
+        return (tensor.astype(np.uint32) << 16).view(np.float32)
+    if dtype == "F64":
+        with np.errstate(over="ignore"):
+            return tensor.astype(np.float32)
+    return tensor
+
+
+def _is_finite(tensor: NDArray[np.floating]) -> bool:
+    return all(
+        np.isfinite(tensor[start : start + CHECKED_AT_ONCE]).all() for start in range(0, tensor.size, CHECKED_AT_ONCE)
+    )

@@ -1,0 +1,225 @@
+"""The real client of the hub against a server that behaves, and one that does not: each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import COMMIT, ID, FakeHub
+from reference.checkpoints import write_checkpoint
+from safetensors.numpy import load_file, save_file
+
+from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, hub, pipeline
+
+QUESTION, CONTEXT = "a b?", "bc a. b c a"
+NOT_FETCHED = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5", "model.fp16.safetensors"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What lies on the hub."""
+    write_checkpoint(tmp_path / "source", "odd")
+    (tmp_path / "source" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n##c\n.\n?\n", encoding="utf-8")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def large(folder, server):
+    """The checkpoint with 25 MB of weights, as the client writes to its cache by 10 MB."""
+    config = json.loads((folder / "config.json").read_text()) | {"vocab_size": 420_000}
+    words = np.zeros((420_000, config["dim"]), np.float32)
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors") | {"distilbert.embeddings.word_embeddings.weight": words}
+    save_file(weights, folder / "model.safetensors")
+    server.files |= {path.name: path.read_bytes() for path in folder.iterdir()}
+    return folder
+
+
+@pytest.fixture
+def server(folder):
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fake = FakeHub(files | {name: b"not for us" for name in NOT_FETCHED})
+    yield fake
+    fake.over.set()
+    fake.shutdown()
+    fake.server_close()
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Runs the command line with that server as its hub and an empty cache."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment |= {
+        "HF_ENDPOINT": server.address,
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HUB_ETAG_TIMEOUT": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+    def run(*arguments, **more):
+        command = [sys.executable, "-m", "numpy_distilbert", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment | more, cwd=tmp_path, timeout=120
+        )
+
+    return run
+
+
+def one_line(done):
+    """What a command that failed said last; all before is the client's."""
+    assert done.returncode == 2 and done.stdout == ""
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("numpy-distilbert: ") and "Traceback" not in done.stderr
+    return line
+
+
+def ask(run, *arguments, **more):
+    return run("ask", QUESTION, "--context", CONTEXT, "--json", "--model", *arguments, **more)
+
+
+def expected(folder):
+    return QuestionAnswerer.from_pretrained(folder)(QUESTION, CONTEXT)
+
+
+def test_a_checkpoint_is_fetched_once_and_used_without_the_hub(run, server, folder):
+    done = run("download", ID)
+    assert done.returncode == 0, done.stderr
+    fetched = Path(done.stdout.strip())
+    assert {path.name for path in fetched.iterdir()} == {path.name for path in folder.iterdir()}
+    assert not any(server.requests[method, Path(name).name] for name in NOT_FETCHED for method in ("GET", "HEAD"))
+    assert json.loads(ask(run, ID).stdout) == expected(folder)
+    assert len(server.ranges) == 1  # the weights came once
+    assert json.loads(ask(run, ID, HF_HUB_OFFLINE="1").stdout) == expected(folder)
+    server.status = 500
+    assert json.loads(ask(run, ID).stdout) == expected(folder)
+
+
+def test_asking_fetches(run, folder):
+    assert json.loads(ask(run, ID).stdout) == expected(folder)
+
+
+def test_a_revision_is_fetched_and_an_unknown_one_named(run, server):
+    assert run("download", ID, "--revision", COMMIT).stdout.strip().endswith(COMMIT)
+    assert "Revision Not Found" in one_line(run("download", ID, "--revision", "v9"))
+
+
+def test_a_connection_that_is_cut_is_taken_up_where_it_ended(run, server, large):
+    server.cut = 1
+    done = run("download", ID)
+    assert done.returncode == 0, done.stderr
+    first, second = server.ranges
+    assert first is None and second.startswith(f"bytes={10 * 2**20}-")
+    assert json.loads(ask(run, ID).stdout) == expected(large)
+
+
+def test_a_download_that_was_given_up_leaves_nothing_and_can_be_made_again(run, server, large, tmp_path):
+    server.cut = 99
+    assert f"{ID}: no such folder, and could not be fetched" in one_line(run("download", ID))
+    assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    server.cut = 0
+    assert json.loads(ask(run, ID).stdout) == expected(large)
+
+
+def test_content_that_does_not_match_its_hash_is_refused_and_removed(run, server, folder, tmp_path):
+    good = server.files["model.safetensors"]
+    server.published["model.safetensors"] = good
+    server.files["model.safetensors"] = good[:-1] + bytes([good[-1] ^ 1])
+    for command in (run("download", ID), ask(run, ID)):
+        assert "has not the published sha256" in one_line(command)
+    assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+    server.files["model.safetensors"] = good
+    assert json.loads(ask(run, ID).stdout) == expected(folder)
+    assert list((tmp_path / "cache").rglob("*.verified"))
+
+
+def test_content_that_changes_in_the_cache_is_noticed(run, server):
+    weights = Path(run("download", ID).stdout.strip()) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "has not the published sha256" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+
+
+@pytest.mark.parametrize("status, message", [(404, "404"), (401, "401"), (500, "cannot be reached")])
+def test_a_server_that_refuses_is_named(status, message, run, server, tmp_path):
+    server.status = status
+    assert message in one_line(run("download", ID))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_server_that_stalls_is_given_up(run, server, tmp_path):
+    server.stalls = True
+    assert "could not be fetched" in one_line(run("download", ID))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_without_a_network_one_line_says_what_to_run(run, server):
+    for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        line = one_line(ask(run, ID, **more))
+        assert f"{ID}: no such folder" in line and f"numpy-distilbert download {ID}" in line
+
+
+def test_without_the_client_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(
+        CheckpointError, match=r'someone/tiny-squad: no such folder.*pip install "numpy-distilbert\[hub\]"'
+    ):
+        QuestionAnswerer.from_pretrained(ID)
+
+
+def test_download_makes_a_folder_that_is_used_without_the_client(run, server, folder, tmp_path):
+    done = run("download", ID, "--dir", "weights")
+    assert done.stdout == "weights/tiny-squad\n"
+    assert {p.name: p.read_bytes() for p in (tmp_path / "weights/tiny-squad").iterdir()} == {
+        p.name: p.read_bytes() for p in folder.iterdir()
+    }
+    assert not any(path.is_symlink() for path in (tmp_path / "weights/tiny-squad").iterdir())
+    assert "exists already" in one_line(run("download", ID, "--dir", "weights"))
+    assert os.listdir(tmp_path / "weights") == ["tiny-squad"]
+    assert expected(tmp_path / "weights/tiny-squad") == expected(folder)
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_download(run, server, tmp_path):
+    server.files["config.json"] = server.files["config.json"].replace(b"distilbert", b"roberta")
+    assert "model_type is 'roberta'" in one_line(run("download", ID, "--dir", "weights"))
+    assert not (tmp_path / "weights").exists()
+
+
+def test_info_tells_where_a_fetched_checkpoint_is_from(run, server):
+    known = json.loads(run("info", "--model", ID, "--json").stdout)
+    assert known["provenance"] == f"https://huggingface.co/{ID}/tree/{COMMIT}"
+    digest = server.sha256("model.safetensors")
+    assert known["weights"] == [{"file": "model.safetensors", "sha256": digest, "published": True}]
+
+
+def test_a_folder_is_never_looked_for_on_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "fetch", lambda *_: pytest.fail("looked for on the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for path in (Path("owner/name"), "models/mine", "./owner/name", "/owner/name", "a/b/c", "owner/name/", "../name"):
+        with pytest.raises(CheckpointError, match="no such folder. Name the folder"):
+            QuestionAnswerer.from_pretrained(path)
+
+
+def test_a_revision_belongs_to_a_checkpoint_on_the_hub(folder, embedded):
+    for load in (
+        QuestionAnswerer.from_pretrained,
+        Tokenizer.from_pretrained,
+        lambda *a: pipeline(model=a[0], revision=a[1]),
+    ):
+        with pytest.raises(ValueError, match="revision must be None, got 'main': only a checkpoint on the hub"):
+            load(folder, "main")
+    with pytest.raises(ValueError, match="the model is loaded already"):
+        pipeline(model=embedded.model, tokenizer=embedded.tokenizer, revision="main")
+
+
+def test_what_is_fetched_goes_by_id_and_revision(monkeypatch, folder):
+    asked = []
+    monkeypatch.setattr(hub, "fetch", lambda *arguments: asked.append(arguments) or folder)
+    QuestionAnswerer.from_pretrained("owner/name")
+    pipeline("question-answering", "owner/name", revision="v1")
+    assert asked == [("owner/name", None), ("owner/name", "v1")]
