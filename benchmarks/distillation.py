@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from numpy_distilbert import DistilBertForQuestionAnswering
-from numpy_distilbert.model import Config
+from numpy_distilbert.parameters import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from reference.checkpoints import SHAPES, random_weights  # noqa: E402

@@ -12,6 +12,8 @@ from .checkpoint import CheckpointError
 from .model import DistilBertForQuestionAnswering, DistilBertModel
 from .qa import QuestionAnswerer, pipeline
 from .tokenizer import Tokenizer
+from .trace import trace
+from .vectors import encode
 
 __all__ = [
     "CheckpointError",
@@ -19,5 +21,7 @@ __all__ = [
     "DistilBertModel",
     "QuestionAnswerer",
     "Tokenizer",
+    "encode",
     "pipeline",
+    "trace",
 ]

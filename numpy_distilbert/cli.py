@@ -16,11 +16,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from . import __version__, hub, squad
+from . import __version__, hub, plot, squad
 from .arguments import check_integer
-from .files import write_whole
+from .files import read_json, write_whole
 from .info import describe
 from .qa import Answer, QuestionAnswerer
+from .trace import ATOL, RTOL, Comparison, compare, read_recording, record, write_recording
 
 PROGRAM = "numpy-distilbert"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
@@ -30,6 +31,7 @@ BAR = 30  # characters
 MODEL_HELP = "folder or hub id of a checkpoint (default: the embedded one)"
 HIGHLIGHT, BOLD, PLAIN, CLEAR_LINE = "\x1b[1;7m", "\x1b[1m", "\x1b[0m", "\r\x1b[K"
 Item = TypeVar("Item")
+Result = tuple[str, int]
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         return _fail(1, "the answer could not be written (standard output is closed).")
     try:
-        output = parsed.run(parsed)
+        output, status = parsed.run(parsed)
     except ValueError as error:  # CheckpointError is one
         return _fail(2, str(error))
     except OSError as error:
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
         return _fail(1, f"the answer could not be written ({error.strerror}).")
-    return 0
+    return int(status)
 
 
 def _fail(status: int, message: str) -> int:
@@ -75,12 +77,8 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     ask = verbs.add_parser("ask", help="answer a question from a text", description="Answer a question from a text.")
-    ask.add_argument("question")
-    text = ask.add_mutually_exclusive_group()
-    text.add_argument("--context", metavar="TEXT", help="the text itself")
-    text.add_argument("--file", metavar="PATH", help="a UTF-8 file that holds the text (default: standard input)")
+    _add_question(ask)
     ask.add_argument("--top-k", metavar="N", type=int, default=1, help="show the N best answers (default: 1)")
-    ask.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     ask.add_argument("--json", action="store_true", help="print the answer, or the list of the N best, as JSON")
     ask.set_defaults(run=_ask)
     download = verbs.add_parser(
@@ -98,6 +96,39 @@ def _parser() -> Parser:
     info.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     info.add_argument("--json", action="store_true", help="print it as JSON")
     info.set_defaults(run=_info)
+    trace = verbs.add_parser(
+        "trace",
+        help="record every tensor on the way to an answer",
+        description="Record every tensor on the way to an answer in a safetensors file.",
+    )
+    _add_question(trace)
+    trace.add_argument("-o", "--output", metavar="OUT.safetensors", required=True, help="the file to write")
+    trace.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="what to compute in")
+    trace.set_defaults(run=_trace)
+    compare = verbs.add_parser(
+        "compare",
+        help="find where two recordings part",
+        description="Compare two recordings tensor by tensor. Exit status 0: same, 1: they differ, 2: trouble.",
+    )
+    compare.add_argument("ours", metavar="OURS.safetensors", help="a recording of `trace`")
+    compare.add_argument("theirs", metavar="THEIRS", help="another, .safetensors or .npz")
+    compare.add_argument("--map", metavar="NAMES.json", help="an object of their names by ours, where they differ")
+    compare.add_argument(
+        "--rtol", type=float, default=RTOL, help="tolerance as a share of their value (default: %(default)s)"
+    )
+    compare.add_argument("--atol", type=float, default=ATOL, help="tolerance beside that (default: %(default)s)")
+    compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    compare.set_defaults(run=_compare)
+    show = verbs.add_parser(
+        "show",
+        help="draw where the model sees the answer",
+        description="Draw start and end probabilities along the text, and attention from the question to the text.",
+    )
+    _add_question(show)
+    show.add_argument("-o", "--output", metavar="OUT.png", required=True, help="the picture to write, .png or .svg")
+    show.add_argument("--layer", metavar="N", type=int, help="attention of this layer, from 0 (default: the last)")
+    show.add_argument("--head", metavar="N", type=int, help="attention of this head, from 0 (default: the mean of all)")
+    show.set_defaults(run=_show)
     evaluate = verbs.add_parser(
         "evaluate",
         help="exact match and F1 on SQuAD v1.1",
@@ -114,16 +145,25 @@ def _parser() -> Parser:
     return parser
 
 
-def _ask(arguments: argparse.Namespace) -> str:
+def _add_question(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("question")
+    text = verb.add_mutually_exclusive_group()
+    text.add_argument("--context", metavar="TEXT", help="the text itself")
+    text.add_argument("--file", metavar="PATH", help="a UTF-8 file that holds the text (default: standard input)")
+    verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+
+
+# Every verb returns what to print and the exit status.
+def _ask(arguments: argparse.Namespace) -> Result:
     context = _context(arguments)
     answers = QuestionAnswerer.from_pretrained(arguments.model)(
         question=arguments.question, context=context, top_k=arguments.top_k
     )
     if arguments.json:
-        return json.dumps(answers)
+        return json.dumps(answers), 0
     shown = [_shown(answer, context) for answer in (answers if isinstance(answers, list) else [answers])]
     encoding = sys.stdout.encoding or "utf-8"
-    return "\n".join(shown).encode(encoding, errors="replace").decode(encoding)  # what it cannot write becomes "?"
+    return "\n".join(shown).encode(encoding, errors="replace").decode(encoding), 0  # what it cannot write becomes "?"
 
 
 def _context(arguments: argparse.Namespace) -> str:
@@ -144,16 +184,16 @@ def _context(arguments: argparse.Namespace) -> str:
         raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
 
 
-def _download(arguments: argparse.Namespace) -> str:
+def _download(arguments: argparse.Namespace) -> Result:
     folder = hub.fetch(arguments.id, arguments.revision)
     QuestionAnswerer.from_pretrained(folder)  # or says why not
-    return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir)))
+    return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir))), 0
 
 
-def _info(arguments: argparse.Namespace) -> str:
+def _info(arguments: argparse.Namespace) -> Result:
     known = describe(hub.find(arguments.model))
     if arguments.json:
-        return json.dumps(known)
+        return json.dumps(known), 0
     tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]
     published = {True: ", as published", None: ""}
     rows = [
@@ -168,10 +208,64 @@ def _info(arguments: argparse.Namespace) -> str:
         *((f"parameters, {name}", f"{count:>12,}") for name, count in known["parameters"].items()),
         ("BERT-base", f"{bert['parameters']:>12,} of that width; {bert['saved']:.1%} saved"),
     ]
-    return "\n".join(f"{name:<33}{_printable(value)}" for name, value in rows)
+    return "\n".join(f"{name:<33}{_printable(value)}" for name, value in rows), 0
 
 
-def _evaluate(arguments: argparse.Namespace) -> str:
+def _trace(arguments: argparse.Namespace) -> Result:
+    context = _context(arguments)
+    tensors, metadata = record(arguments.question, context, hub.find(arguments.model), arguments.dtype)
+    write_recording(arguments.output, tensors, metadata)
+    return f"{len(tensors)} tensors of {len(json.loads(metadata['tokens']))} tokens in {arguments.output}", 0
+
+
+def _compare(arguments: argparse.Namespace) -> Result:
+    for name, value in (("--rtol", arguments.rtol), ("--atol", arguments.atol)):
+        if not value >= 0:
+            raise ValueError(f"{name} must be a number from 0 up, got {value:g}.")
+    ours, theirs = read_recording(arguments.ours), read_recording(arguments.theirs)
+    names = {} if arguments.map is None else read_json(arguments.map)
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{arguments.map}: needs an object of their names by ours.")
+    found = compare(ours, theirs, names, arguments.rtol, arguments.atol)
+    if not found:
+        raise ValueError(f"{arguments.theirs} has no tensor of {arguments.ours}. Give their names with --map.")
+    first = next((one.name for one in found if not one.same), None)
+    missing = [name for name in ours if names.get(name, name) not in theirs]
+    if arguments.json:
+        tensors = [one._asdict() for one in found]
+        return json.dumps(
+            {"same": first is None, "first_divergence": first, "tensors": tensors, "missing": missing}
+        ), first is not None
+    tolerance = f"within {arguments.atol:g} + {arguments.rtol:g} of their value"
+    verdict = f"same: {len(found)} tensors {tolerance}"
+    if first is not None:
+        verdict = f"differ: {sum(not one.same for one in found)} of {len(found)} tensors, first {first}"
+    if missing:
+        verdict += f"; {len(missing)} missing"
+    lines = [_printable(_row(one, first)) for one in found] + [_printable(f"{name}  missing") for name in missing]
+    return "\n".join([_HEADING, *lines, verdict]), first is not None
+
+
+_HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"
+
+
+def _row(one: Comparison, first: str | None) -> str:
+    figures = "".join(f"{'-' if x is None else f'{x:.1e}':>9}" for x in (one.max_abs, one.max_rel, one.ulp))
+    cosine = "-" if one.cosine is None else f"{one.cosine:.8f}"
+    mark = "  <- first that differs" if one.name == first else "" if one.same else "  differs"
+    layout = f"  theirs {one.layout}" if one.layout else ""
+    return f"{one.name:<57}{str(one.shape):<18}{figures}{cosine:>12}{mark}{layout}"
+
+
+def _show(arguments: argparse.Namespace) -> Result:
+    folder = hub.find(arguments.model)
+    plot.show(
+        arguments.question, _context(arguments), folder, arguments.output, layer=arguments.layer, head=arguments.head
+    )
+    return str(arguments.output), 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> Result:
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
     if arguments.score is not None and arguments.model is not None:
@@ -190,8 +284,8 @@ def _evaluate(arguments: argparse.Namespace) -> str:
     if len(scores.missing) > NAMED:
         _warn(f"so do {len(scores.missing) - NAMED} more.")
     if arguments.json:
-        return json.dumps(scores._asdict() | {"missing": len(scores.missing)})
-    return f"exact match  {scores.exact_match:.2f}\nF1           {scores.f1:.2f}\nquestions    {scores.total}"
+        return json.dumps(scores._asdict() | {"missing": len(scores.missing)}), 0
+    return f"exact match  {scores.exact_match:.2f}\nF1           {scores.f1:.2f}\nquestions    {scores.total}", 0
 
 
 def _predictions(questions: Sequence[squad.Question], arguments: argparse.Namespace) -> dict[str, str]:

@@ -27,8 +27,8 @@ def read_json(path: str | PathLike[str]) -> Any:
 
 
 @contextmanager
-def write_whole(path: str | PathLike[str]) -> Iterator[IO[str]]:
-    """A UTF-8 text file to write to, which takes its place at path when the block ends, and vanishes if it fails.
+def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[Any]]:
+    """A file to write to, of UTF-8 text or of bytes, which takes its place at path when the block ends, and vanishes if it fails.
 
     A link stays one, and a file that was there before leaves its permissions.
     Raises ValueError, before anything is done, if it cannot stand there; OSError if writing fails.
@@ -38,7 +38,7 @@ def write_whole(path: str | PathLike[str]) -> Iterator[IO[str]]:
         raise ValueError(f"{path}: cannot be written (not a regular file).")
     part = target.with_name(f"{secrets.token_hex(8)}.part")
     try:
-        file = open(part, "x", encoding="utf-8")
+        file = open(part, "xb") if binary else open(part, "x", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror}).") from error
     try:

@@ -10,7 +10,8 @@ import numpy as np
 
 from . import hub
 from .checkpoint import CheckpointError, read_json
-from .model import Config, DistilBertForQuestionAnswering
+from .model import DistilBertForQuestionAnswering
+from .parameters import Config
 from .schedule import Array
 from .tensors import Weights
 from .tokenizer import Tokenizer

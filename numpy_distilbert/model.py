@@ -8,19 +8,20 @@ side by side without their padding, and x is (dim, tokens): why, and what thread
 """
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import accumulate
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import check_bool
-from .checkpoint import CheckpointError, read_json
+from .checkpoint import CheckpointError
 from .hub import find
 from .kernels import attention, gelu, layer_norm, linear
+from .parameters import Affine, Attention, Config, Embeddings, FeedForward, Layer, Reader
 from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
 from .tensors import Weights
 
@@ -31,84 +32,12 @@ Model = TypeVar("Model", "DistilBertModel", "DistilBertForQuestionAnswering")
 
 
 @dataclass(frozen=True)
-class Config:
-    """The shape of a model, under the names that config.json has for it."""
-
-    vocab_size: int
-    dim: int
-    n_layers: int
-    n_heads: int
-    hidden_dim: int
-    max_position_embeddings: int
-
-    @classmethod
-    def from_file(cls, path: Path) -> "Config":
-        """Read config.json.
-
-        Raises CheckpointError for another model type or activation, a count that is not a positive integer, or
-        heads that do not divide the width.
-        """
-        values = read_json(path)
-        for name, needed in (("model_type", "distilbert"), ("activation", "gelu")):
-            if values.get(name) != needed:
-                raise CheckpointError(f"{path}: {name} is {values.get(name)!r}, needs {needed!r}.")
-        for name in cls.__dataclass_fields__:
-            if type(values.get(name)) is not int or values[name] < 1:
-                raise CheckpointError(f"{path}: {name} is {values.get(name)!r}, needs a positive integer.")
-        if values["dim"] % values["n_heads"]:
-            raise CheckpointError(f"{path}: {values['n_heads']} n_heads do not divide dim {values['dim']}.")
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
-
-
-class Affine(NamedTuple):
-    """Weight and bias of a linear layer, (out, in) and (out,), or of a layer norm, (dim,) and (dim,)."""
-
-    weight: Array
-    bias: Array
-
-    def rows(self, share: slice) -> "Affine":
-        """What gives these rows of the layer's output."""
-        return Affine(self.weight[share], self.bias[share])
-
-
-class Embeddings(NamedTuple):
-    """The tables a token is looked up in, and the norm of their sum."""
-
-    word_embeddings: Array  # (vocab_size, dim), float16 where the file is: few of its rows are ever used
-    position_embeddings: Array  # (max_position_embeddings, dim)
-    LayerNorm: Affine
-
-
-class Attention(NamedTuple):
-    """The projections of multi-head attention, those of query, key and value in one."""
-
-    qkv: Affine  # (n_heads * 3 * d, dim): query, key and value of the first head, then those of the second
-    out_lin: Affine  # (dim, dim)
-
-
-class FeedForward(NamedTuple):
-    """The two linear layers of a block."""
-
-    lin1: Affine  # (hidden_dim, dim)
-    lin2: Affine  # (dim, hidden_dim)
-
-
-class Layer(NamedTuple):
-    """One transformer block, its parts in the order they are computed."""
-
-    attention: Attention
-    sa_layer_norm: Affine
-    ffn: FeedForward
-    output_layer_norm: Affine
-
-
-@dataclass(frozen=True)
 class ModelOutput:
     """What DistilBertModel returns. b is the batch, s the sequence, h the heads.
 
     last_hidden_state: (b, s, dim); hidden_states: the embeddings and the output of every layer, each (b, s, dim);
-    attentions: the probabilities of every layer, each (b, h, s, s), queries before keys. All float32, 0 at positions
-    with mask 0; the tuples only when asked for.
+    attentions: the probabilities of every layer, each (b, h, s, s), queries before keys. All of the model's dtype, 0 at
+    positions with mask 0; the tuples only when asked for.
     """
 
     last_hidden_state: Array
@@ -120,8 +49,8 @@ class ModelOutput:
 class QuestionAnsweringOutput:
     """What DistilBertForQuestionAnswering returns.
 
-    start_logits, end_logits: (batch, sequence), float32, 0 at positions with mask 0; hidden_states and attentions as in
-    ModelOutput.
+    start_logits, end_logits: (batch, sequence), of the model's dtype, 0 at positions with mask 0; hidden_states and
+    attentions as in ModelOutput.
     """
 
     start_logits: Array
@@ -130,30 +59,98 @@ class QuestionAnsweringOutput:
     attentions: tuple[Array, ...] | None = None
 
 
+class Recording:
+    """Tensors that a call computes on its way, each (batch, sequence, ...) and 0 at positions with mask 0.
+
+    They have the names of the checkpoint's modules. NAME.input is what the module of that name is given.
+    """
+
+    def __init__(self, shape: tuple[int, int], wanted: Callable[[str], bool], tensors: dict[str, Array]) -> None:
+        """shape: of the batch; wanted: says which are kept; tensors: where they are put, in the order they come."""
+        self.shape = shape
+        self.wanted = wanted
+        self.tensors = tensors
+
+    def add(self, name: str, tokens: Tokens, x: Array) -> None:
+        """What was computed of these tokens. x: (..., tokens)."""
+        if self.wanted(name):
+            features = x.reshape(-1, x.shape[-1])
+            self.tensors.setdefault(name, np.zeros((*self.shape, len(features)), x.dtype))[tokens] = features.T
+
+    def add_pairs(self, name: str, row: int, positions: Ids, x: Array) -> None:
+        """What was computed of each two tokens of one input. x: (n_heads, keys, queries) -> queries before keys."""
+        b, s = self.shape
+        whole = self.tensors.setdefault(name, np.zeros((b, len(x), s, s), x.dtype))
+        whole[row][:, positions[:, None], positions] = x.swapaxes(1, 2)
+
+
 class Workspace:
     """What a pack of inputs is computed in: where each lies, and arrays that every layer writes over.
 
     The inputs lie side by side, the tokens of all of them being the columns of one array.
     """
 
-    def __init__(self, config: Config, lengths: list[int], team: Team, memory: Array) -> None:
-        """lengths: of the inputs, in tokens; team: the threads that share the work on them; memory: to lie in."""
-        ends = list(accumulate(lengths))
-        tokens, d = ends[-1], config.dim // config.n_heads
-        self.inputs = [slice(end - length, end) for end, length in zip(ends, lengths)]
+    def __init__(
+        self, config: Config, rows: list[int], mask: Mask, team: Team, memory: Array, recording: Recording | None
+    ) -> None:
+        """rows: the inputs' in the batch; team: the threads that share the work on them; memory: to lie in."""
+        self.rows = rows
+        inputs, positions = np.nonzero(mask[rows])
+        self.tokens: Tokens = np.array(rows)[inputs], positions  # where each column lies in the batch
+        ends = np.cumsum(mask[rows].sum(axis=1)).tolist()
+        self.inputs = [slice(start, end) for start, end in zip([0, *ends], ends)]
         self.team = team
-        rows = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
-        qkv, context, self.hidden, self.output = np.split(memory.reshape(-1, tokens), rows)
+        tokens, d = len(positions), config.dim // config.n_heads
+        parts = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
+        qkv, context, self.hidden, self.output = np.split(memory.reshape(-1, tokens), parts)
         self.qkv = qkv.reshape(config.n_heads, 3, d, tokens)
         self.context = context.reshape(config.n_heads, d, tokens)
-        # of each input, (n_heads, keys, queries); only where someone wants to see them
+        self.recording = recording
+        self.module = "distilbert.embeddings"  # the name of what is computed now
+        # of each input, (n_heads, keys, queries), only where they are wanted; and what the activation is computed of,
+        # which it otherwise writes over
+        self.scores: list[Array] = []
         self.probabilities: list[Array] = []
+        self.before_activation = self.hidden
+
+    def start_layer(self, module: str) -> None:
+        """What is computed from now on belongs to the transformer block of that name."""
+        self.module = module
+        if self.recording is not None:
+            lengths = [columns.stop - columns.start for columns in self.inputs]
+            n_heads, dtype = len(self.qkv), self.qkv.dtype
+            self.scores, self.probabilities = (
+                [
+                    np.empty((n_heads, n, n), dtype)
+                    for n in lengths
+                    if self.recording.wanted(f"{module}.attention.{name}")
+                ]
+                for name in ("scores", "probabilities")
+            )
+            self.before_activation = np.empty_like(self.hidden)
+
+    def record(self, name: str, x: Array) -> None:
+        """Keep what was computed of the tokens, (..., tokens), if somebody wants to see it."""
+        if self.recording is not None:
+            self.recording.add(f"{self.module}.{name}", self.tokens, x)
+
+    def record_pairs(self, name: str, of_inputs: list[Array]) -> None:
+        """The same of what was computed of each two tokens of an input, (n_heads, keys, queries) for each input."""
+        for row, columns, x in zip(self.rows, self.inputs, of_inputs):
+            self.recording.add_pairs(f"{self.module}.{name}", row, self.tokens[1][columns], x)
 
 
-def embed(ids: Ids, positions: Ids, embeddings: Embeddings) -> Array:
-    """Word plus position embedding, normalised. ids, positions: (tokens,) -> (dim, tokens)."""
-    x = embeddings.word_embeddings[ids] + embeddings.position_embeddings[positions]
-    return layer_norm(np.ascontiguousarray(x.T), *embeddings.LayerNorm)
+def embed(ids: Ids, embeddings: Embeddings, work: Workspace) -> Array:
+    """Word plus position embedding, normalised. ids: (batch, sequence) -> (dim, tokens)."""
+    positions = embeddings.position_embeddings[work.tokens[1]]  # (tokens, dim)
+    words = embeddings.word_embeddings[ids[work.tokens]].astype(positions.dtype, copy=False)
+    x = np.ascontiguousarray((words + positions).T)
+    work.record("word_embeddings", words.T)
+    work.record("position_embeddings", positions.T)
+    work.record("LayerNorm.input", x)
+    layer_norm(x, *embeddings.LayerNorm, out=x)
+    work.record("LayerNorm", x)
+    return x
 
 
 def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
@@ -175,84 +172,81 @@ def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
                 attention(
                     query, key, value,
                     out=work.context[some, :, columns],
+                    scores=work.scores[i][some] if work.scores else None,
                     probabilities=work.probabilities[i][some] if work.probabilities else None,
                 )  # fmt: skip
 
     work.team.run(attend, work.team.shares(n_heads))
-    return _linear(work.context.reshape(-1, tokens), layer.out_lin, work, SHORT_SUM_LENGTH)
+    for i, part in enumerate("qkv"):
+        work.record(f"attention.{part}_lin", work.qkv[:, i])
+    work.record_pairs("attention.scores", work.scores)
+    work.record_pairs("attention.probabilities", work.probabilities)
+    work.record("attention.context", work.context)
+    return _linear(work.context.reshape(-1, tokens), layer.out_lin, "attention.out_lin", work, SHORT_SUM_LENGTH)
 
 
 def feed_forward(x: Array, layer: FeedForward, work: Workspace) -> Array:
     """Two linear maps with a GELU between. x: (dim, tokens) -> (dim, tokens), in work.output."""
 
     def activate(units: slice) -> None:
-        hidden = linear(x, *layer.lin1.rows(units), out=work.hidden[units], sum_length=SUM_LENGTH)
-        gelu(hidden, out=hidden)
+        hidden = linear(x, *layer.lin1.rows(units), out=work.before_activation[units], sum_length=SUM_LENGTH)
+        gelu(hidden, out=work.hidden[units])
 
     work.team.run(activate, work.team.shares(len(work.hidden)))
-    return _linear(work.hidden, layer.lin2, work, SUM_LENGTH)
+    work.record("ffn.lin1", work.before_activation)
+    work.record("ffn.activation", work.hidden)
+    return _linear(work.hidden, layer.lin2, "ffn.lin2", work, SUM_LENGTH)
 
 
-def _linear(x: Array, layer: Affine, work: Workspace, sum_length: int) -> Array:
+def _linear(x: Array, layer: Affine, name: str, work: Workspace, sum_length: int) -> Array:
     def project(rows: slice) -> None:
         linear(x, *layer.rows(rows), out=work.output[rows], sum_length=sum_length)
 
     work.team.run(project, work.team.shares(len(work.output)))
+    work.record(name, work.output)
     return work.output
 
 
 def encoder_layer(x: Array, layer: Layer, work: Workspace) -> Array:
     """One transformer block, post-norm as in BERT. x: (dim, tokens) -> (dim, tokens), written over x."""
     x += self_attention(x, layer.attention, work)
+    work.record("sa_layer_norm.input", x)
     layer_norm(x, *layer.sa_layer_norm, out=x)
+    work.record("sa_layer_norm", x)
     x += feed_forward(x, layer.ffn, work)
-    return layer_norm(x, *layer.output_layer_norm, out=x)
+    work.record("output_layer_norm.input", x)
+    layer_norm(x, *layer.output_layer_norm, out=x)
+    work.record("output_layer_norm", x)
+    return x
 
 
 class DistilBertModel:
     """The encoder alone: token ids to hidden states."""
 
-    def __init__(self, config: Config, weights: Mapping[str, Array]) -> None:
-        """weights: float32 or float16 arrays under their published names.
+    def __init__(self, config: Config, weights: Mapping[str, Array], dtype: DTypeLike = "float32") -> None:
+        """weights: floating-point arrays under their published names; dtype: float32 or float64, to compute in.
 
-        Raises CheckpointError for a tensor that is missing or of another shape than config asks for.
+        Raises CheckpointError for a tensor that is missing or of another shape than config asks for, ValueError or
+        TypeError for another dtype.
         """
         self.config = config
-        self._memory = Memory()
-        dim, hidden_dim = config.dim, config.hidden_dim
-
-        self.embeddings = Embeddings(
-            tensor(weights, "distilbert.embeddings.word_embeddings.weight", config.vocab_size, dim),
-            tensor(
-                weights, "distilbert.embeddings.position_embeddings.weight", config.max_position_embeddings, dim
-            ).astype(np.float32, copy=False),
-            affine(weights, "distilbert.embeddings.LayerNorm", dim),
-        )
-
-        def layer(name: str) -> Layer:
-            return Layer(
-                Attention(
-                    fused_qkv(weights, f"{name}.attention", config),
-                    affine(weights, f"{name}.attention.out_lin", dim, dim),
-                ),
-                affine(weights, f"{name}.sa_layer_norm", dim),
-                FeedForward(
-                    affine(weights, f"{name}.ffn.lin1", hidden_dim, dim),
-                    affine(weights, f"{name}.ffn.lin2", dim, hidden_dim),
-                ),
-                affine(weights, f"{name}.output_layer_norm", dim),
-            )
-
-        self.layers = tuple(layer(f"distilbert.transformer.layer.{i}") for i in range(config.n_layers))
+        self.dtype = checked_dtype(dtype)
+        self._memory = Memory(self.dtype)
+        read = Reader(weights, config, self.dtype)
+        self.embeddings = read.embeddings()
+        self._names = [f"distilbert.transformer.layer.{i}" for i in range(config.n_layers)]
+        self.layers = tuple(map(read.layer, self._names))
 
     @classmethod
-    def from_pretrained(cls, path: str | PathLike[str] | None = None, revision: str | None = None) -> "DistilBertModel":
+    def from_pretrained(
+        cls, path: str | PathLike[str] | None = None, revision: str | None = None, dtype: DTypeLike = "float32"
+    ) -> "DistilBertModel":
         """Load config.json and model.safetensors of a folder or a hub id, or with None of the embedded checkpoint.
 
-        path, revision: as for hub.find. Weights of a head are left where they are.
+        path, revision: as for hub.find; dtype: as for the class. Weights of a head are left where they are.
         Raises CheckpointError if they are missing, unreadable or not of one DistilBERT model.
         """
-        return _load(cls, find(path, revision), "distilbert.")
+        return _load(cls, find(path, revision), dtype, "distilbert.")
 
     def __call__(
         self,
@@ -268,7 +262,7 @@ class DistilBertModel:
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
         ids, mask = _checked(input_ids, attention_mask, self.config)
-        last_hidden_state = np.zeros((*ids.shape, self.config.dim), np.float32)
+        last_hidden_state = np.zeros((*ids.shape, self.config.dim), self.dtype)
 
         def keep(tokens: Tokens, x: Array) -> None:
             last_hidden_state[tokens] = x.T
@@ -290,63 +284,60 @@ class DistilBertModel:
         """
         check_bool("output_hidden_states", output_hidden_states)
         check_bool("output_attentions", output_attentions)
-        (b, s), config = ids.shape, self.config
-        lengths = mask.sum(axis=1)
-        hidden_states = [
-            np.zeros((b, s, config.dim), np.float32) for _ in range(config.n_layers + 1) if output_hidden_states
-        ]
-        attentions = [
-            np.zeros((b, config.n_heads, s, s), np.float32) for _ in range(config.n_layers) if output_attentions
-        ]
+        outputs = ["distilbert.embeddings.LayerNorm", *(f"{name}.output_layer_norm" for name in self._names)]
+        hidden_states = outputs if output_hidden_states else []
+        attentions = [f"{name}.attention.probabilities" for name in self._names] if output_attentions else []
+        trace = traced(self)
+        recording = None
+        if trace is not None:
+            trace.clear()
+            trace |= {"input_ids": ids.copy(), "attention_mask": mask.astype(np.int64)}
+            recording = Recording(ids.shape, lambda name: True, trace)
+        elif hidden_states or attentions:
+            recording = Recording(ids.shape, {*hidden_states, *attentions}.__contains__, {})
 
-        def compute(pack: list[int], team: Team) -> None:
+        def compute(rows: list[int], team: Team) -> None:
             """The inputs in these rows of the batch."""
-            i, positions = np.nonzero(mask[pack])
-            tokens = np.array(pack)[i], positions
-            memory = self._memory.take((5 * config.dim + config.hidden_dim) * len(positions))
-            work = Workspace(config, lengths[pack].tolist(), team, memory)
-            if output_attentions:
-                work.probabilities = [np.empty((config.n_heads, n, n), np.float32) for n in lengths[pack]]
+            memory = self._memory.take((5 * self.config.dim + self.config.hidden_dim) * int(mask[rows].sum()))
+            work = Workspace(self.config, rows, mask, team, memory, recording)
             with np.errstate(
                 over="ignore", invalid="ignore"
             ):  # what weights too large for float32 do shows in the output
-                x = embed(ids[tokens], positions, self.embeddings)
-                if output_hidden_states:
-                    hidden_states[0][tokens] = x.T
-                for number, layer in enumerate(self.layers):
+                x = embed(ids, self.embeddings, work)
+                for name, layer in zip(self._names, self.layers):
+                    work.start_layer(name)
                     x = encoder_layer(x, layer, work)
-                    if output_hidden_states:
-                        hidden_states[number + 1][tokens] = x.T
-                    for row, probabilities in zip(pack, work.probabilities):
-                        real = np.flatnonzero(mask[row])
-                        attentions[number][row][:, real[:, None], real] = probabilities.swapaxes(1, 2)
-                keep(tokens, x)
+                keep(work.tokens, x)
             self._memory.give_back(memory)
 
-        with threads(config.dim * int(lengths.sum())) as team:
-            packs = team.packs(lengths.tolist())
+        with threads(self.config.dim * int(mask.sum())) as team:
+            packs = team.packs(mask.sum(axis=1).tolist())
             if len(packs) == 1:
                 compute(packs[0], team)
             else:
-                team.run(lambda pack: compute(pack, Team()), packs)
-        return tuple(hidden_states) or None, tuple(attentions) or None
+                team.run(lambda rows: compute(rows, Team()), packs)
+        return (
+            tuple(recording.tensors[name] for name in hidden_states) if output_hidden_states else None,
+            tuple(recording.tensors[name] for name in attentions) if output_attentions else None,
+        )
 
 
 class DistilBertForQuestionAnswering:
     """The encoder and a linear head that gives every token a start and an end logit."""
 
-    def __init__(self, config: Config, weights: Mapping[str, Array]) -> None:
+    def __init__(self, config: Config, weights: Mapping[str, Array], dtype: DTypeLike = "float32") -> None:
         """As DistilBertModel, and the tensors of qa_outputs."""
         self.config = config
-        self.distilbert = DistilBertModel(config, weights)
-        self.qa_outputs = affine(weights, "qa_outputs", 2, config.dim)
+        self.distilbert = DistilBertModel(config, weights, dtype)
+        self.dtype = self.distilbert.dtype
+        self.qa_outputs = Reader(weights, config, self.dtype).affine("qa_outputs", 2, config.dim)
 
     @classmethod
     def from_pretrained(
-        cls, path: str | PathLike[str] | None = None, revision: str | None = None
+        cls, path: str | PathLike[str] | None = None, revision: str | None = None, dtype: DTypeLike = "float32"
     ) -> "DistilBertForQuestionAnswering":
         """As DistilBertModel.from_pretrained, but of a model for question answering and nothing else."""
-        return _load(cls, find(path, revision), "")
+        return _load(cls, find(path, revision), dtype, "")
 
     def __call__(
         self,
@@ -357,54 +348,46 @@ class DistilBertForQuestionAnswering:
     ) -> QuestionAnsweringOutput:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
         ids, mask = _checked(input_ids, attention_mask, self.config)
-        start_logits, end_logits = np.zeros((2, *ids.shape), np.float32)
+        logits = np.zeros((*ids.shape, 2), self.dtype)
 
         def keep(tokens: Tokens, x: Array) -> None:
-            start_logits[tokens], end_logits[tokens] = linear(x, *self.qa_outputs, sum_length=SHORT_SUM_LENGTH)
+            logits[tokens] = linear(x, *self.qa_outputs, sum_length=SHORT_SUM_LENGTH).T
 
+        seen = self.distilbert.encode(ids, mask, keep, output_hidden_states, output_attentions)
+        trace = traced(self.distilbert)
+        if trace is not None:
+            trace["qa_outputs"] = logits
         return QuestionAnsweringOutput(
-            start_logits,
-            end_logits,
-            *self.distilbert.encode(ids, mask, keep, output_hidden_states, output_attentions),
+            np.ascontiguousarray(logits[..., 0]), np.ascontiguousarray(logits[..., 1]), *seen
         )
 
 
-def tensor(weights: Mapping[str, Array], name: str, *shape: int) -> Array:
-    """weights[name], or CheckpointError if it is missing or not of that shape."""
+# The encoder that is traced in this thread, and where its tensors go; trace.py sets it.
+TRACED: ContextVar[tuple[DistilBertModel, dict[str, Array]] | None] = ContextVar("TRACED", default=None)
+
+
+def traced(model: DistilBertModel) -> dict[str, Array] | None:
+    """Where the tensors of that encoder's calls go if they are traced."""
+    encoder, tensors = TRACED.get() or (None, None)
+    return tensors if encoder is model else None
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
+    """float32 or float64. Raises ValueError or TypeError for anything else."""
     try:
-        found = weights[name]
-    except KeyError:
-        raise CheckpointError(
-            f"tensor {name} is missing. The weights and the configuration are not of the same model."
-        ) from None
-    if found.shape != shape:
-        raise CheckpointError(
-            f"tensor {name} has shape {found.shape}, the configuration needs {shape}. "
-            "The weights and the configuration are not of the same model."
-        )
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.") from error
+    if dtype is None or found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
     return found
 
 
-def affine(weights: Mapping[str, Array], name: str, *shape: int) -> Affine:
-    """The float32 weight of that shape and its bias. Raises as tensor does."""
-    weight, bias = tensor(weights, f"{name}.weight", *shape), tensor(weights, f"{name}.bias", shape[0])
-    return Affine(weight.astype(np.float32, copy=False), bias.astype(np.float32, copy=False))
-
-
-def fused_qkv(weights: Mapping[str, Array], name: str, config: Config) -> Affine:
-    """The projections to query, key and value as one, in the order that Attention says. Raises as tensor does."""
-    dim, by_head = config.dim, (config.n_heads, config.dim // config.n_heads, -1)
-    projections = [affine(weights, f"{name}.{part}_lin", dim, dim) for part in "qkv"]
-    weight = np.stack([projection.weight.reshape(by_head) for projection in projections], axis=1)
-    bias = np.stack([projection.bias.reshape(by_head) for projection in projections], axis=1)
-    return Affine(weight.reshape(3 * dim, dim), bias.reshape(3 * dim))
-
-
-def _load(model: type[Model], folder: Path, prefix: str) -> Model:
+def _load(model: type[Model], folder: Path, dtype: DTypeLike, prefix: str) -> Model:
     """The model in a folder, all of whose tensors of that prefix must be the model's."""
-    config, weights = Config.from_file(folder / "config.json"), Weights(folder)
+    config, weights = Config.from_file(folder / "config.json"), Weights(folder, checked_dtype(dtype).type)
     try:
-        loaded = model(config, weights)
+        loaded = model(config, weights, dtype)
         for name in weights.unread:
             if name.startswith(prefix):
                 raise CheckpointError(

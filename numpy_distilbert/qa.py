@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .arguments import check_bool, check_integer, check_text
 from .checkpoint import CheckpointError
@@ -28,6 +28,7 @@ from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
 POOL_TOKENS = 2**14
 TOKEN_CHARACTERS = 64  # of a context, to a token of the pool: some texts of a million characters have one token
+PRECISIONS = {"auto": "float32", "float32": "float32", "float64": "float64"}
 SHOWN = 300  # characters of the context to either side of an answer in a notebook
 
 Pair = tuple[str, str]  # question and context
@@ -109,17 +110,18 @@ class QuestionAnswerer:
         path: str | PathLike[str] | None = None,
         revision: str | None = None,
         *,
+        dtype: DTypeLike = "float32",
         split_special_tokens: bool | None = None,
     ) -> "QuestionAnswerer":
         """Load the checkpoint in a folder, or one that the hub has by that id, or with None the embedded one.
 
-        path, revision: as for hub.find.
+        path, revision: as for hub.find; dtype: float32 or float64, to compute in.
         split_special_tokens: True for texts one does not trust, as for Tokenizer.
         Raises CheckpointError if it is missing, unreadable or not a DistilBERT for question answering.
         """
         folder = find(path, revision)
         return cls(
-            DistilBertForQuestionAnswering.from_pretrained(folder),
+            DistilBertForQuestionAnswering.from_pretrained(folder, dtype=dtype),
             Tokenizer.from_pretrained(folder, split_special_tokens=split_special_tokens),
         )
 
@@ -386,23 +388,27 @@ def pipeline(
     """The call of transformers 5.2.0 and before: a QuestionAnswerer with these options as its defaults.
 
     model: the folder or hub id of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer: likewise,
-    by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype, torch_dtype: float32 or
-    "auto". split_special_tokens: as for Tokenizer. options: those of Options.
+    by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype or torch_dtype: float32,
+    float64, or "auto" for float32. split_special_tokens: as for Tokenizer. options: those of Options.
     Raises TypeError or ValueError that says what has no meaning here, CheckpointError as from_pretrained.
     """
     if task != "question-answering":
         raise ValueError(f"task must be 'question-answering', got {task!r}.")
     if device is not None and str(device) not in ("cpu", "-1"):
         raise ValueError(f"device must be 'cpu', got {device!r}: NumPy computes on the CPU. Leave it out.")
-    for name, value in (("dtype", dtype), ("torch_dtype", torch_dtype)):
-        if value is not None and getattr(value, "__name__", str(value)) not in ("auto", "float32", "torch.float32"):
-            raise ValueError(f"{name} must be 'float32' or 'auto', got {value!r}: the model computes in float32.")
+    if dtype is not None and torch_dtype is not None:
+        raise TypeError("dtype and torch_dtype are the same. Give one of them.")
+    asked = torch_dtype if dtype is None else dtype
+    precision = "float32" if asked is None else getattr(asked, "__name__", str(asked)).removeprefix("torch.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"dtype must be 'float32', 'float64' or 'auto', got {asked!r}: the model computes in those.")
     if model is None or isinstance(model, (str, PathLike)):
         folder = find(model, revision)
         tokenizer = folder if tokenizer is None else tokenizer
-        model = DistilBertForQuestionAnswering.from_pretrained(folder)
-    elif revision is not None:
-        raise ValueError(f"revision must be None, got {revision!r}: the model is loaded already.")
+        model = DistilBertForQuestionAnswering.from_pretrained(folder, dtype=PRECISIONS[precision])
+    elif revision is not None or asked is not None:
+        name, value = ("dtype", asked) if revision is None else ("revision", revision)
+        raise ValueError(f"{name} must be None, got {value!r}: the model is loaded already.")
     if isinstance(tokenizer, (str, PathLike)):
         tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens=split_special_tokens)
     elif split_special_tokens is not None:

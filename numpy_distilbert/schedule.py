@@ -84,16 +84,17 @@ def cache_blocks(x: Array) -> Iterator[slice]:
 class Memory:
     """Arrays that calls compute in, handed on from one to the next; a call has its own as long as it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: np.dtype[np.floating]) -> None:
+        self._dtype = dtype
         self._kept: list[Array] = []
 
     def take(self, size: int) -> Array:
-        """A float32 array (size,) with anything in it."""
+        """An array (size,) with anything in it."""
         try:
             array = self._kept.pop()
         except IndexError:  # the first call, or as many at once as never before
-            array = np.empty(size, np.float32)
-        return array[:size] if array.size >= size else np.empty(size, np.float32)
+            array = np.empty(size, self._dtype)
+        return array[:size] if array.size >= size else np.empty(size, self._dtype)
 
     def give_back(self, array: Array) -> None:
         """Keep what take() gave, unless it is too large to sit on."""

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +37,19 @@ class Place(NamedTuple):
 class Weights(Mapping[str, NDArray[np.floating]]):
     """The tensors in a folder by their published names.
 
-    Each is read from its file when it is asked for, as float16 where it is stored so, else as float32. Raises
-    CheckpointError if it cannot be read, is stored as something else, or is not finite.
+    Each is read from its file when it is asked for: as it is stored, bfloat16 as float32, and nothing wider than asked
+    for. Raises CheckpointError if it cannot be read, is stored as something else, or is not finite.
 
     path: what holds them, to name in errors; files: those that it consists of; unread: the names not asked for yet.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dtype: type[np.floating] = np.float32) -> None:
         """Read the headers of model.safetensors, or of the files that model.safetensors.index.json names.
 
+        dtype: the widest that tensors are given in.
         Raises CheckpointError if they are missing or not as the format has them.
         """
+        self._dtype = dtype
         self.path, self.files = _files(folder)
         self.metadata: dict[str, str] = {}
         self._places: dict[str, Place] = {}
@@ -93,9 +95,13 @@ class Weights(Mapping[str, NDArray[np.floating]]):
             raise CheckpointError(f"{place.path.name} cannot be read any more ({error.strerror}).") from error
         if tensor.size < size:
             raise CheckpointError(f"{place.path.name} was cut within tensor {name} while it was read.")
-        tensor = _widen(tensor, place.dtype)
+        if place.dtype == "BF16":  # the upper half of a float32
+            tensor = (tensor.astype(np.uint32) << 16).view(np.float32)
+        elif place.dtype == "F64":
+            with np.errstate(over="ignore"):
+                tensor = tensor.astype(self._dtype, copy=False)
         if not _is_finite(tensor):
-            raise CheckpointError(f"tensor {name} holds NaN or infinity in float32. The weights are broken.")
+            raise CheckpointError(f"tensor {name} holds NaN or infinity in {tensor.dtype}. The weights are broken.")
         return tensor.reshape(place.shape)
 
 
@@ -128,15 +134,6 @@ def published_name(name: str) -> str:
     """
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     return f"distilbert.{name}" if name.startswith(("embeddings.", "transformer.")) else name
-
-
-def _widen(tensor: NDArray[Any], dtype: str) -> NDArray[np.floating]:
-    if dtype == "BF16":  # the upper half of a float32
-        return (tensor.astype(np.uint32) << 16).view(np.float32)
-    if dtype == "F64":
-        with np.errstate(over="ignore"):
-            return tensor.astype(np.float32)
-    return tensor
 
 
 def _is_finite(tensor: NDArray[np.floating]) -> bool:

@@ -18,7 +18,7 @@ from numpy_distilbert import (
     checkpoint,
     hub,
 )
-from numpy_distilbert.model import Config
+from numpy_distilbert.parameters import Config
 from numpy_distilbert.tensors import Weights
 
 

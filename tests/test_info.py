@@ -9,7 +9,7 @@ from reference.checkpoints import SHAPES, write_checkpoint
 from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, hub
 from numpy_distilbert.cli import main
 from numpy_distilbert.info import bert_parameters, describe, parameters
-from numpy_distilbert.model import Config
+from numpy_distilbert.parameters import Config
 from numpy_distilbert.tensors import Weights
 
 

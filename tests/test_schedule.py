@@ -107,7 +107,7 @@ def test_equal_inputs_are_divided_and_a_single_one_is_not():
 
 
 def test_memory_is_handed_on_when_it_is_given_back_and_large_enough():
-    memory = Memory()
+    memory = Memory(np.dtype(np.float32))
     first, second = memory.take(10), memory.take(10)
     assert first.shape == second.shape == (10,) and not np.shares_memory(first, second)
     memory.give_back(first)
@@ -121,7 +121,7 @@ def test_memory_is_handed_on_when_it_is_given_back_and_large_enough():
 
 def test_memory_that_is_too_large_is_not_kept(monkeypatch):
     monkeypatch.setattr(schedule, "KEPT_MEMORY", 9)
-    memory = Memory()
+    memory = Memory(np.dtype(np.float32))
     large = memory.take(10)
     memory.give_back(large)
     assert not np.shares_memory(large, memory.take(10))

@@ -1,0 +1,136 @@
+"""Pictures of what the model makes of a question: where it sees the answer, and what its attention lies on."""
+
+from os import PathLike
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+
+from .arguments import check_integer
+from .files import write_whole
+from .model import DistilBertForQuestionAnswering
+from .qa import best_spans, in_context, span_probabilities, token_span
+from .schedule import Array
+from .tokenizer import Encoding, Tokenizer
+
+TOKENS_A_LINE = 40
+FORMATS = "png", "svg"
+MAX_ANSWER_LEN = 15  # tokens, as the default of QuestionAnswerer
+INCH_A_TOKEN, BAR_INCHES, GAP_INCHES, MARGIN_INCHES, HEAD_INCHES = 0.3, 1.1, 0.95, 1.6, 1.3
+CHARACTERS_AN_INCH = 10
+START, END = "#0072b2", "#d55e00"  # told apart by the colour-blind too
+
+
+def show(
+    question: str,
+    context: str,
+    folder: Path,
+    path: str | PathLike[str],
+    layer: int | None = None,
+    head: int | None = None,
+) -> None:
+    """Draw start and end probabilities along the text, and the attention of the question's tokens to the context's.
+
+    path: of the picture, .png or .svg; layer: from 0 (None: the last); head: from 0 (None: the mean of all).
+    Raises ValueError for another suffix, a layer or head that is not there, or more tokens than the model has positions.
+    """
+    kind = Path(path).suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"{path}: a picture is a {' or a '.join(FORMATS)}. Name it so.")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"') from error
+    model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
+    layer, head = _chosen("layer", layer, model.config.n_layers), _chosen("head", head, model.config.n_heads)
+    encoding = tokenizer(question, context)
+    if len(encoding) > model.config.max_position_embeddings:
+        raise ValueError(
+            f"question and context have {len(encoding)} tokens, the model has {model.config.max_position_embeddings} "
+            "positions. Shorten the context."
+        )
+    if not in_context(encoding).any():
+        raise ValueError(f"context must not be blank, got {context[:20]!r}.")
+    output = model([encoding.ids], output_attentions=True)
+    start, end = (span_probabilities(logits[0], encoding) for logits in (output.start_logits, output.end_logits))
+    attentions = output.attentions[-1 if layer is None else layer][0]  # (n_heads, queries, keys)
+    score, first, last = next(best_spans(start, end, encoding, MAX_ANSWER_LEN, 1))
+    low, high = token_span(encoding, first, last)
+    picture = _picture(
+        encoding, start, end, attentions.mean(axis=0) if head is None else attentions[head],
+        title=question,
+        answer=f"{context[low:high]}  ({score:.2f})",
+        shown=f"layer {model.config.n_layers - 1 if layer is None else layer}, "
+        + ("mean of all heads" if head is None else f"head {head}"),
+    )  # fmt: skip
+    with write_whole(path, binary=True) as file:
+        picture.savefig(file, format=kind)
+
+
+def _picture(
+    encoding: Encoding, start: Array, end: Array, attention: Array, title: str, answer: str, shown: str
+) -> Any:
+    """A matplotlib figure of lines of tokens: first their probabilities, then the attention they are paid.
+
+    start, end: (tokens,); attention: (tokens, tokens), queries before keys; shown: which attention that is.
+    """
+    from matplotlib.figure import Figure
+
+    context = np.flatnonzero(in_context(encoding))
+    asking = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
+    lines = [context[first : first + TOKENS_A_LINE] for first in range(0, len(context), TOKENS_A_LINE)]
+    heights = [BAR_INCHES] * len(lines) + [max(1.0, 0.2 * len(asking))] * len(lines)
+    width = MARGIN_INCHES + INCH_A_TOKEN * max(12, min(TOKENS_A_LINE, len(context)))
+    total = sum(heights) + GAP_INCHES * len(heights) + HEAD_INCHES
+    length = int(width * CHARACTERS_AN_INCH)
+    figure = Figure(figsize=(width, total), dpi=120)
+    figure.text(0.02, 1 - 0.15 / total, shorten(title, length), va="top", weight="bold", parse_math=False)
+    figure.text(0.02, 1 - 0.40 / total, shorten(answer, length), va="top", parse_math=False)
+    bottom = total - 0.75
+    for number, (line, height) in enumerate(zip(lines * 2, heights)):
+        bottom -= height + (0.2 if number in (0, len(lines)) else 0)  # room for a title
+        axes = figure.add_axes((1.1 / width, bottom / total, INCH_A_TOKEN * len(line) / width, height / total))
+        bottom -= GAP_INCHES
+        if number < len(lines):
+            _draw_probabilities(axes, start[line], end[line])
+        else:
+            _draw_attention(axes, attention[np.ix_(asking, line)], attention[np.ix_(asking, context)].max())
+            _label(axes.set_yticks(range(len(asking)), [encoding.tokens[i] for i in asking]))
+        _label(axes.set_xticks(range(len(line)), [encoding.tokens[i] for i in line], rotation=90))
+        if number == 0:
+            axes.set_title("probability that the answer starts (up) and ends (down) here", loc="left", fontsize=9)
+            axes.legend(fontsize=7, loc="upper right")
+        elif number == len(lines):
+            axes.set_title(f"attention of the question to the text, {shown}", loc="left", fontsize=9)
+    return figure
+
+
+def _chosen(name: str, number: int | None, count: int) -> int | None:
+    if number is not None and check_integer(name, number, 0) >= count:
+        raise ValueError(f"{name} must be less than {count}, got {number}.")
+    return number
+
+
+def _label(ticks: Any) -> None:
+    """A token is plain text, also where matplotlib would see a formula in it."""
+    for tick in ticks:
+        for label in (tick.label1, tick.label2):
+            label.set_parse_math(False)
+            label.set_fontsize(8)
+
+
+def _draw_probabilities(axes: Any, start: Array, end: Array) -> None:
+    """Bars of the start upwards and of the end downwards. start, end: (tokens,)."""
+    positions = np.arange(len(start))
+    axes.bar(positions, start, color=START, label="start")
+    axes.bar(positions, -end, color=END, label="end")
+    axes.axhline(0, color="black", linewidth=0.5)
+    axes.set_xlim(-0.5, len(start) - 0.5)
+    axes.set_ylim(-1, 1)
+    axes.set_yticks([-1, 0, 1], ["1", "0", "1"], fontsize=8)
+
+
+def _draw_attention(axes: Any, attention: Array, most: float) -> None:
+    """One square for each two tokens. attention: (question, tokens)."""
+    axes.imshow(attention, cmap="Blues", vmin=0, vmax=most, aspect="auto", interpolation="nearest")

@@ -1,0 +1,54 @@
+"""Texts to vectors, for search and clustering: the hidden states of the last layer, pooled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .arguments import check_bool, check_text
+from .model import DistilBertModel
+from .schedule import Array
+from .tokenizer import Tokenizer
+
+TEXTS_AT_ONCE = 32
+
+
+def encode(
+    texts: str | Sequence[str],
+    model: DistilBertModel,
+    tokenizer: Tokenizer,
+    pooling: str = "mean",
+    normalize: bool = False,
+) -> Array:
+    """One vector for each text.
+
+    pooling: "mean" of the vectors of all tokens, [CLS] and [SEP] among them (Reimers and Gurevych 2019, section 3), or
+    "cls", that of the first; normalize: to length 1, so that a product of two is their cosine. A text with more tokens
+    than the model has positions is read as far as they go.
+    Returns (texts, dim) of the model's dtype; for a single str (dim,).
+    Raises TypeError for what is not text or bool, ValueError for another pooling.
+    """
+    if pooling not in ("mean", "cls"):
+        raise ValueError(f"pooling must be 'mean' or 'cls', got {pooling!r}.")
+    check_bool("normalize", normalize)
+    if isinstance(texts, str):
+        return encode([texts], model, tokenizer, pooling, normalize)[0]
+    for i, text in enumerate(texts):
+        check_text(f"text {i}", text)
+    vectors = np.zeros((len(texts), model.config.dim), model.dtype)
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        rows = [_ids(text, model, tokenizer) for text in texts[first : first + TEXTS_AT_ONCE]]
+        ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        mask = np.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = 1
+        hidden = model(ids, mask).last_hidden_state  # 0 where mask is
+        pooled = hidden[:, 0] if pooling == "cls" else hidden.sum(axis=1) / mask.sum(axis=1, keepdims=True)
+        vectors[first : first + len(rows)] = pooled
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors
+
+
+def _ids(text: str, model: DistilBertModel, tokenizer: Tokenizer) -> list[int]:
+    ids = tokenizer(text).ids
+    positions = model.config.max_position_embeddings
+    return ids if len(ids) <= positions else [*ids[: positions - 1], ids[-1]]  # [SEP] stays

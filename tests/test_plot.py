@@ -1,0 +1,84 @@
+"""Pictures: that they are drawn, and of what. How they look was looked at."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from numpy_distilbert import hub, plot
+from numpy_distilbert.cli import main
+
+QUESTION, CONTEXT = "Who kept the log?", "It cost $5 or $6 a year. Maren Holt kept its log."
+LONG = "The tower is old. It was built of basalt. " * 8 + CONTEXT
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is given to the functions that draw."""
+    seen = {"probabilities": [], "attention": []}
+    bars, squares = plot._draw_probabilities, plot._draw_attention
+    monkeypatch.setattr(plot, "_draw_probabilities", lambda *a: (seen["probabilities"].append(a[1:3]), bars(*a)))
+    monkeypatch.setattr(plot, "_draw_attention", lambda *a: (seen["attention"].append(a[1]), squares(*a)))
+    return seen
+
+
+def test_probabilities_and_attention_of_the_whole_text_are_drawn(embedded, drawn, tmp_path):
+    plot.show(QUESTION, LONG, hub.find(), tmp_path / "a.png", layer=2, head=3)
+    encoding = embedded.tokenizer(QUESTION, LONG)
+    context = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 1]
+    asking = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
+    output = embedded.model([encoding.ids], output_attentions=True)
+    np.testing.assert_array_equal(
+        np.concatenate(drawn["attention"], axis=1), output.attentions[2][0, 3][np.ix_(asking, context)]
+    )
+    start, end = (np.concatenate(part) for part in zip(*drawn["probabilities"]))
+    assert len(start) == len(end) == len(context) and start.sum() < 1.001 and end.max() > 0.5
+    assert encoding.tokens[context[start.argmax()]] == "mare" and encoding.tokens[context[end.argmax()]] == "holt"
+    assert {len(part) for part, _ in drawn["probabilities"]} == {40, len(context) % 40}
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_layer_and_a_head_it_is_the_mean_of_the_last(embedded, drawn, tmp_path):
+    plot.show(QUESTION, CONTEXT, hub.find(), tmp_path / "a.svg")
+    encoding = embedded.tokenizer(QUESTION, CONTEXT)
+    attention = embedded.model([encoding.ids], output_attentions=True).attentions[-1][0].mean(axis=0)
+    np.testing.assert_array_equal(drawn["attention"][0], attention[1:6, 7:-1])
+    picture = (tmp_path / "a.svg").read_text()
+    assert "layer 5, mean of all heads" in picture.replace("&#32;", " ") and picture.startswith("<?xml")
+
+
+def test_a_first_layer_and_head_are_not_the_default(drawn, tmp_path, embedded):
+    plot.show(QUESTION, CONTEXT, hub.find(), tmp_path / "a.png", layer=0, head=0)
+    ids = embedded.tokenizer(QUESTION, CONTEXT).ids
+    attention = embedded.model([ids], output_attentions=True).attentions[0][0, 0]
+    np.testing.assert_array_equal(drawn["attention"][0], attention[1:6, 7:-1])
+
+
+@pytest.mark.parametrize("output, options, message", [
+    ("a.jpg", [], "a.jpg: a picture is a png or a svg. Name it so"),
+    ("a", [], "a: a picture is a png or a svg"),
+    ("nowhere/a.png", [], "nowhere/a.png: cannot be written"),
+    ("a.png", ["--layer", "6"], "layer must be less than 6, got 6"),
+    ("a.png", ["--head", "-1"], "head must be at least 0, got -1"),
+    ("a.png", ["--context", "log " * 600], "608 tokens, the model has 512 positions. Shorten the context"),
+    ("a.png", ["--context", " "], "context must not be blank"),
+])  # fmt: skip
+def test_what_cannot_be_drawn_is_named_and_nothing_is_left(output, options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    context = [] if "--context" in options else ["--context", CONTEXT]
+    assert main(["show", QUESTION, *context, "-o", output, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["show", QUESTION, "--context", CONTEXT, "-o", str(tmp_path / "a.png")]) == 2
+    assert 'pip install "numpy-distilbert[plot]"' in capsys.readouterr().err
+
+
+def test_matplotlib_is_not_loaded_for_anything_else():
+    program = "import sys, numpy_distilbert.cli; print([m for m in sys.modules if m.startswith(('matplotlib', 'huggingface'))])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
