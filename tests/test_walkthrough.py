@@ -1,0 +1,33 @@
+"""The walkthrough: every line of code in it is run, in order, and prints what the page says."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+
+
+def test_it_prints_what_it_says():
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 30 and [kind for kind, _ in blocks] == ["python", "text"] * (len(blocks) // 2)
+    names = {}
+    for (_, code), (_, expected) in zip(blocks[::2], blocks[1::2]):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code, names)
+        assert printed.getvalue() == expected, code
+
+
+@pytest.mark.parametrize("name, room", re.findall(r"`(\w+)`(?:, `\w+`)*(?: in | of )(?:\[)?(\w+)\.py", PAGE))
+def test_what_it_points_to_is_there(name, room):
+    source = (ROOT / "numpy_distilbert" / f"{room}.py").read_text(encoding="utf-8")
+    assert re.search(rf"^(def|class) {name}\b", source, re.MULTILINE)
+
+
+def test_its_links_lead_somewhere():
+    links = re.findall(r"\]\((\S+?)\)", PAGE)
+    assert links and all((ROOT / "docs" / link).exists() for link in links)
