@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     try:
-        print(output, flush=True)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(
+            output.encode(encoding, errors="replace").decode(encoding), flush=True
+        )  # what it cannot write becomes "?"
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
         return _fail(1, f"the answer could not be written ({error.strerror}).")
@@ -162,8 +165,7 @@ def _ask(arguments: argparse.Namespace) -> Result:
     if arguments.json:
         return json.dumps(answers), 0
     shown = [_shown(answer, context) for answer in (answers if isinstance(answers, list) else [answers])]
-    encoding = sys.stdout.encoding or "utf-8"
-    return "\n".join(shown).encode(encoding, errors="replace").decode(encoding), 0  # what it cannot write becomes "?"
+    return "\n".join(shown), 0
 
 
 def _context(arguments: argparse.Namespace) -> str:
@@ -185,7 +187,9 @@ def _context(arguments: argparse.Namespace) -> str:
 
 
 def _download(arguments: argparse.Namespace) -> Result:
-    folder = hub.fetch(arguments.id, arguments.revision)
+    folder = hub.find(arguments.id, arguments.revision)
+    if folder == Path(arguments.id):
+        raise ValueError(f"{arguments.id}: a folder here, so there is nothing to download.")
     QuestionAnswerer.from_pretrained(folder)  # or says why not
     return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir))), 0
 

@@ -39,13 +39,18 @@ def find(path: str | PathLike[str] | None = None, revision: str | None = None) -
     ValueError for a revision of what is not on the hub.
     """
     if path is None:
-        folder = _embedded()
+        folder = embedded()
     elif not isinstance(path, (str, PathLike)):
         raise TypeError(f"path must be a str or a path, got {type(path).__name__}.")
     elif os.path.isdir(path):
         folder = Path(path)
-    elif isinstance(path, str) and HUB_ID.fullmatch(path) and not os.path.lexists(path.split("/")[0]):
-        return fetch(path, revision)
+    elif isinstance(path, str) and HUB_ID.fullmatch(path):
+        owner = path.split("/")[0]
+        if not os.path.lexists(owner):
+            return fetch(path, revision)
+        raise CheckpointError(
+            f"{path}: no such folder, and not looked for on the hub, as there is {owner} here. Change to another folder."
+        )
     else:
         raise CheckpointError(
             f"{path or repr(path)}: no such folder. Name the folder that holds config.json and model.safetensors, or a "
@@ -56,7 +61,8 @@ def find(path: str | PathLike[str] | None = None, revision: str | None = None) -
     return folder
 
 
-def _embedded() -> Path:
+def embedded() -> Path:
+    """The folder of the checkpoint that ships with the code. Raises CheckpointError if it is not there."""
     for weights in (PACKAGE / "weights", PACKAGE.parent / "weights"):  # in a wheel; beside the package in a clone
         if (weights / DEFAULT).is_dir():
             return weights / DEFAULT
@@ -88,7 +94,7 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
             f"{hub_id}: no such folder, and could not be fetched from the hub ({_reason(error)})."
         ) from error
     for path in folder.glob("*.safetensors"):
-        _verify(path)
+        _verify(path, hub_id)
     return folder
 
 
@@ -96,23 +102,25 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _verify(path: Path) -> None:
-    """Compare a file in the hub's cache with its published sha256, which the cache has as the name of the blob.
+def _verify(path: Path, hub_id: str) -> None:
+    """Compare a file in the hub's cache with its published sha256.
 
-    A file beside the blob remembers that this was done, and for which state of it.
+    A file beside it remembers that this was done, and for which state of it.
     """
-    if published_sha256(path) is None:
-        return
-    blob = path.resolve()
-    state, verified = f"{blob.stat().st_size} {blob.stat().st_mtime_ns}", blob.with_name(f"{blob.name}.verified")
-    if verified.exists() and verified.read_text() == state:
-        return
-    if sha256(blob) != blob.name:
-        path.unlink()
-        blob.unlink()
-        raise CheckpointError(
-            f"{path}: its content has not the published sha256 {blob.name}. It was removed; fetch it again."
-        )
+    try:
+        blob = path.resolve(strict=True)
+        state, verified = f"{blob.stat().st_size} {blob.stat().st_mtime_ns}", blob.with_name(f"{blob.name}.verified")
+        if verified.exists() and verified.read_bytes() == state.encode():
+            return
+        published = published_sha256(path) if path.is_symlink() else _asked_sha256(path, hub_id)
+        if published is not None and sha256(blob) != published:
+            path.unlink()
+            blob.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{path}: its content has not the published sha256 {published}. It was removed; fetch it again."
+            )
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). Fetch it again.") from error
     try:
         verified.write_text(state)
     except OSError:  # a cache that cannot be written to: compare each time
@@ -122,6 +130,17 @@ def _verify(path: Path) -> None:
 def published_sha256(path: Path) -> str | None:
     """The name of the blob that a link in the hub's cache leads to; None for a small file, which git has named."""
     name = os.path.basename(os.path.realpath(path))
+    return name if SHA256.fullmatch(name) else None
+
+
+def _asked_sha256(path: Path, hub_id: str) -> str | None:
+    """The same for a cache without links, as on some systems: from the hub."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        name = get_hf_file_metadata(hf_hub_url(hub_id, path.name, revision=path.parent.name)).etag or ""
+    except Exception as error:
+        raise CheckpointError(f"{path}: not compared with its published sha256 yet ({_reason(error)}).") from error
     return name if SHA256.fullmatch(name) else None
 
 

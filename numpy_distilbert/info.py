@@ -95,9 +95,13 @@ def _arrays(part: Any) -> Iterator[Array]:
             yield from _arrays(smaller)
 
 
+def _is_embedded(folder: Path) -> bool:
+    return folder.name == hub.DEFAULT and folder.resolve() == hub.embedded().resolve()
+
+
 def _card(folder: Path) -> str:
     """The model card, README.md, which has that of the embedded checkpoint one folder above."""
-    path = (folder.parent if folder == hub.find() else folder) / "README.md"
+    path = (folder.parent if _is_embedded(folder) else folder) / "README.md"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
@@ -112,7 +116,7 @@ def _fingerprint(path: Path, card: str) -> dict[str, Any]:
 
 
 def _provenance(folder: Path) -> str | None:
-    if folder == hub.find():
+    if _is_embedded(folder):
         return f"embedded in numpy_distilbert, see {folder.parent / 'README.md'}"
     cached = CACHED.search(folder.as_posix())
     if cached:

@@ -280,7 +280,7 @@ class DistilBertModel:
         """Compute pack after pack of a checked batch, giving hidden states and attentions as in ModelOutput.
 
         keep(tokens, x) is called for every pack, by the thread that computed it: x, (dim, tokens), is the output of the
-        last layer, and lies in memory that is used again.
+        last layer.
         """
         check_bool("output_hidden_states", output_hidden_states)
         check_bool("output_attentions", output_attentions)

@@ -11,6 +11,7 @@ context, however many questions there are.
 import html
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
+from os.path import isdir
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -404,13 +405,16 @@ def pipeline(
         raise ValueError(f"dtype must be 'float32', 'float64' or 'auto', got {asked!r}: the model computes in those.")
     if model is None or isinstance(model, (str, PathLike)):
         folder = find(model, revision)
-        tokenizer = folder if tokenizer is None else tokenizer
+        if tokenizer is None or tokenizer == model:
+            tokenizer = folder
         model = DistilBertForQuestionAnswering.from_pretrained(folder, dtype=PRECISIONS[precision])
     elif revision is not None or asked is not None:
         name, value = ("dtype", asked) if revision is None else ("revision", revision)
         raise ValueError(f"{name} must be None, got {value!r}: the model is loaded already.")
     if isinstance(tokenizer, (str, PathLike)):
-        tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens=split_special_tokens)
+        tokenizer = Tokenizer.from_pretrained(
+            tokenizer, None if isdir(tokenizer) else revision, split_special_tokens=split_special_tokens
+        )
     elif split_special_tokens is not None:
         raise TypeError("split_special_tokens is a setting of the tokenizer. Give it where that is loaded.")
     return QuestionAnswerer(model, tokenizer, **options)

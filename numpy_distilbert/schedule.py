@@ -46,7 +46,7 @@ UNCOPIED_DEPTH = 192  # the deepest sum of such a product
 SUM_LENGTH = 512  # products added up before their sum is rounded into the next; of 512 OpenBLAS makes two sums of 256
 SHORT_SUM_LENGTH = 96  # the same where errors count most
 PACK_TOKENS = 2048  # more would only take memory
-KEPT_MEMORY = 2**24  # elements a call
+KEPT_MEMORY = 2**24  # elements a pack
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
 THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
 
@@ -82,7 +82,7 @@ def cache_blocks(x: Array) -> Iterator[slice]:
 
 
 class Memory:
-    """Arrays that calls compute in, handed on from one to the next; a call has its own as long as it runs."""
+    """Arrays that calls compute in, handed on from one to the next; a pack has its own as long as it is computed."""
 
     def __init__(self, dtype: np.dtype[np.floating]) -> None:
         self._dtype = dtype
@@ -116,8 +116,13 @@ class Team:
         queue = iter(items)
 
         def work() -> None:
-            for item in queue:
-                function(item)
+            try:
+                for item in queue:
+                    function(item)
+            except BaseException:
+                for _ in queue:  # the other threads need not do the rest
+                    pass
+                raise
 
         others = [self._pool.submit(work) for _ in range(min(self.n_threads, len(items)) - 1)]
         work()
@@ -143,7 +148,7 @@ class Team:
             tokens[lightest] += lengths[i]
         if n_packs == self.n_threads and max(tokens) > sum(tokens) / n_packs * UNEVEN:
             return [list(range(len(lengths)))]
-        return packs
+        return [pack for pack in packs if pack]
 
 
 @contextmanager

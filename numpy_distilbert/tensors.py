@@ -6,6 +6,7 @@ bfloat16.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from .checkpoint import CheckpointError, read_json
 
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = "pytorch_model.bin", "pytorch_model.bin.index.json"
+MAX_AXES, MAX_SIZE = 8, 2**60  # far beyond any model's, and small enough for NumPy
 CHECKED_AT_ONCE = 2**18  # elements
 
 
@@ -28,7 +29,6 @@ class Place(NamedTuple):
     """Where a tensor lies."""
 
     path: Path
-    name: str  # in the file
     dtype: str  # as the file calls it
     shape: tuple[int, ...]
     offset: int  # bytes
@@ -51,29 +51,14 @@ class Weights(Mapping[str, NDArray[np.floating]]):
         """
         self._dtype = dtype
         self.path, self.files = _files(folder)
-        self.metadata: dict[str, str] = {}
         self._places: dict[str, Place] = {}
         for path in self.files:
-            for place in self._read_header(path):
-                name = published_name(place.name)
+            for stored_name, place in _read_header(path):
+                name = published_name(stored_name)
                 if name in self._places:
                     raise CheckpointError(f"{path}: tensor {name} stands here and in {self._places[name].path} too.")
                 self._places[name] = place
         self.unread = set(self._places)
-
-    def _read_header(self, path: Path) -> Iterator[Place]:
-        try:
-            with safe_open(path, framework="numpy"):  # it refuses what is not safetensors, whole and without a gap
-                pass
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length))
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
-        self.metadata |= header.pop("__metadata__", None) or {}
-        for name, tensor in header.items():
-            if not name.endswith("embeddings.position_ids"):  # 0, 1, 2, ..., as transformers 4 once wrote them too
-                yield Place(path, name, tensor["dtype"], tuple(tensor["shape"]), 8 + length + tensor["data_offsets"][0])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -86,9 +71,10 @@ class Weights(Mapping[str, NDArray[np.floating]]):
         self.unread.discard(name)
         if place.dtype not in STORED_AS:
             raise CheckpointError(
-                f"tensor {name} is {place.dtype}, needs {', '.join(STORED_AS)}. Save the model in float32."
+                f"tensor {name} in {place.path.name} is {place.dtype}, needs {', '.join(STORED_AS)}. "
+                "Save the model in float32."
             )
-        size = int(np.prod(place.shape, dtype=np.int64))
+        size = math.prod(place.shape)
         try:
             tensor = np.fromfile(place.path, STORED_AS[place.dtype], size, offset=place.offset)
         except OSError as error:
@@ -101,8 +87,33 @@ class Weights(Mapping[str, NDArray[np.floating]]):
             with np.errstate(over="ignore"):
                 tensor = tensor.astype(self._dtype, copy=False)
         if not _is_finite(tensor):
-            raise CheckpointError(f"tensor {name} holds NaN or infinity in {tensor.dtype}. The weights are broken.")
+            raise CheckpointError(
+                f"tensor {name} in {place.path.name} holds NaN or infinity in {tensor.dtype}. The weights are broken."
+            )
         return tensor.reshape(place.shape)
+
+
+def _read_header(path: Path) -> Iterator[tuple[str, Place]]:
+    try:
+        with safe_open(path, framework="numpy"):  # it refuses what is not safetensors, whole and without a gap
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
+    header.pop("__metadata__", None)
+    start = 8 + length
+    for name, tensor in header.items():
+        if name.endswith("embeddings.position_ids"):  # 0, 1, 2, ..., as transformers 4 once wrote them too
+            continue
+        try:
+            dtype, shape, offset = tensor["dtype"], tuple(tensor["shape"]), tensor["data_offsets"][0]
+        except TypeError:  # the library takes a list for an object
+            dtype = None
+        if not isinstance(dtype, str) or len(shape) > MAX_AXES or math.prod(length or 1 for length in shape) > MAX_SIZE:
+            raise CheckpointError(f"{path}: tensor {name} is {tensor!r:.80}, which is no tensor of a model.")
+        yield name, Place(path, dtype, shape, start + offset)
 
 
 def _files(folder: Path) -> tuple[Path, list[Path]]:
@@ -111,12 +122,11 @@ def _files(folder: Path) -> tuple[Path, list[Path]]:
     if os.path.lexists(path):
         return path, [path]
     if not os.path.lexists(index):
-        if any(os.path.lexists(folder / pickle) for pickle in PICKLES):
-            raise CheckpointError(
-                f"{folder}: its weights are a pickle, which can run code and is never read. Convert it where transformers "
-                "is installed: AutoModelForQuestionAnswering.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
-            )
-        return path, [path]  # reading it will say that it is missing
+        raise CheckpointError(
+            f"{path}: missing. Weights in pytorch_model.bin are a pickle, which can run code and is never read: convert "
+            "it where transformers is installed, AutoModelForQuestionAnswering.from_pretrained(FOLDER)"
+            ".save_pretrained(NEW_FOLDER)."
+        )
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: weight_map is {weight_map!r:.80}, needs the name of a file for each tensor.")

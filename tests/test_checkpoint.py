@@ -144,11 +144,14 @@ REFUSED = [
     (config(n_heads=4), r"config\.json: 4 n_heads do not divide dim 6"),
     (config(n_layers=2), r"model\.safetensors: tensor \S+layer\.1\.\S+ is missing"),
     (config(hidden_dim=7), r"lin1\.weight has shape \(5, 6\), the configuration needs \(7, 6\)"),
-    (missing("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
+    (missing("model.safetensors"), r"model\.safetensors: missing\. Weights in pytorch_model\.bin are a pickle"),
     (folder_instead("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
     (cut_short("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
     (weights(qa_outputs__bias=None), r"model\.safetensors: tensor qa_outputs\.bias is missing"),
-    (weights(qa_outputs__bias=np.zeros(2, np.int64)), r"tensor qa_outputs\.bias is I64, needs F64, F32, F16, BF16"),
+    (
+        weights(qa_outputs__bias=np.zeros(2, np.int64)),
+        r"tensor qa_outputs\.bias in model\.safetensors is I64, needs F64, F32, F16, BF16",
+    ),
     (missing("vocab.txt"), r"vocab\.txt: cannot be read \(No such file"),
     (folder_instead("vocab.txt"), r"vocab\.txt: cannot be read \(Is a directory"),
     (content("vocab.txt", b""), r"vocab\.txt: is empty, needs one piece on each line"),
@@ -282,11 +285,27 @@ VALUES = st.recursive(
 )
 
 
+def with_another_value(data, value):
+    """value with something else at one place in it."""
+    keys = sorted(value) if isinstance(value, dict) else range(len(value))
+    if not keys:
+        return data.draw(VALUES)
+    key = data.draw(st.sampled_from(keys))
+    deeper = isinstance(value[key], (dict, list)) and data.draw(st.booleans())
+    value[key] = with_another_value(data, value[key]) if deeper else data.draw(VALUES)
+    return value
+
+
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory):
     """A folder for checkpoints, and the content of a valid one."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("fuzz"), "one_head")
-    return folder, {path.name: path.read_bytes() for path in folder.iterdir()} | FUZZED
+    folder = write_checkpoint(tmp_path_factory.mktemp("fuzz"), "odd")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} | FUZZED
+    for name in FUZZED:  # valid with vocab.txt alone, and with tokenizer.json
+        (folder / name).write_bytes(files[name])
+        if name != "tokenizer_config.json":
+            assert QuestionAnswerer.from_pretrained(folder)("a b?", "bc a.")["answer"]
+    return folder, files
 
 
 @settings(max_examples=10_000)
@@ -297,10 +316,13 @@ def test_a_changed_checkpoint_answers_or_is_refused(data, fuzzed):
     if data.draw(st.booleans()):
         del files["tokenizer.json"]
     name = data.draw(st.sampled_from(sorted(files)))
-    if name.endswith(".json") and data.draw(st.booleans()):
-        value = json.loads(files[name])
-        value[data.draw(st.sampled_from(sorted(value)))] = data.draw(VALUES)
-        files[name] = json.dumps(value).encode()
+    kind = data.draw(st.sampled_from(["bytes", "value"]))
+    if name == "model.safetensors" and kind == "value":
+        length = int.from_bytes(files[name][:8], "little")
+        header = json.dumps(with_another_value(data, json.loads(files[name][8 : 8 + length]))).encode()
+        files[name] = len(header).to_bytes(8, "little") + header + files[name][8 + length :]
+    elif name.endswith(".json") and kind == "value":
+        files[name] = json.dumps(with_another_value(data, json.loads(files[name]))).encode()
     else:
         content = bytearray(files[name])
         for _ in range(data.draw(st.integers(1, 3))):

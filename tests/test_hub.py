@@ -1,13 +1,16 @@
 """The real client of the hub against a server that behaves, and one that does not: each in a process of its own."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REFERENCE
 from hub_server import COMMIT, ID, FakeHub
 from reference.checkpoints import write_checkpoint
 from safetensors.numpy import load_file, save_file
@@ -53,6 +56,7 @@ def run(server, tmp_path):
     """Runs the command line with that server as its hub and an empty cache."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment |= {
+        "NO_PROXY": "*",
         "HF_ENDPOINT": server.address,
         "HF_HOME": str(tmp_path / "cache"),
         "HF_HUB_ETAG_TIMEOUT": "1",
@@ -142,6 +146,105 @@ def test_content_that_changes_in_the_cache_is_noticed(run, server):
     content = weights.read_bytes()
     weights.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert "has not the published sha256" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+    assert not os.path.lexists(weights)
+
+
+def test_weights_are_compared_in_a_cache_without_links_too(run, server, folder):
+    good = server.files["model.safetensors"]
+    server.published["model.safetensors"] = good
+    server.files["model.safetensors"] = good[:-1] + bytes([good[-1] ^ 1])
+    assert "has not the published sha256" in one_line(run("download", ID, HF_HUB_DISABLE_SYMLINKS="1"))
+    server.files["model.safetensors"] = good
+    fetched = Path(run("download", ID, HF_HUB_DISABLE_SYMLINKS="1").stdout.strip())
+    assert not (fetched / "model.safetensors").is_symlink()
+    assert json.loads(ask(run, ID, HF_HUB_DISABLE_SYMLINKS="1", HF_HUB_OFFLINE="1").stdout) == expected(folder)
+
+
+def test_shards_and_all_files_of_the_tokenizer_are_fetched_and_each_shard_is_compared(run, server, folder):
+    tensors = load_file(folder / "model.safetensors")
+    weight_map = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(weight_map.values()):
+        save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "tokenizer.json").write_bytes((REFERENCE / "template_tokenizer.json").read_bytes())
+    (folder / "tokenizer_config.json").write_text('{"cls_token": "[CLS]"}')
+    (folder / "special_tokens_map.json").write_text('{"cls_token": "[CLS]"}')
+    (folder / "model.safetensors").unlink()
+    server.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fetched = Path(run("download", ID).stdout.strip())
+    assert {path.name for path in fetched.iterdir()} == {path.name for path in folder.iterdir()}
+    assert json.loads(ask(run, ID).stdout) == expected(folder)
+    second = (fetched / "model-00002-of-00002.safetensors").resolve()
+    second.write_bytes(second.read_bytes()[:-1] + b"\x01")
+    assert "00002-of-00002.safetensors: its content has not the published" in one_line(ask(run, ID))
+
+
+def cached(tmp_path, content=b"weights"):
+    """A file as the hub's cache has it, under its sha256."""
+    (tmp_path / "blobs").mkdir()
+    blob = tmp_path / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.write_bytes(content)
+    (tmp_path / "model.safetensors").symlink_to(blob)
+    return tmp_path / "model.safetensors", blob
+
+
+def test_a_file_is_compared_once_and_again_when_it_changed(tmp_path, monkeypatch):
+    path, blob = cached(tmp_path)
+    hub._verify(path, ID)
+    count = []
+    monkeypatch.setattr(hub, "sha256", lambda path: count.append(path) or blob.name)
+    hub._verify(path, ID)
+    assert count == []
+    os.utime(blob, (1, 1))
+    hub._verify(path, ID)
+    assert count == [blob]
+    blob.with_name(f"{blob.name}.verified").write_bytes(b"\xff")
+    hub._verify(path, ID)
+    assert count == [blob, blob]
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    path, blob = cached(tmp_path)
+    blob.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read \(No such file"):
+        hub._verify(path, ID)
+
+
+def test_a_copy_appears_when_it_is_whole(folder, tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--owner--tiny" / "snapshots" / COMMIT
+    snapshot.parent.mkdir(parents=True)
+    folder.rename(snapshot)
+    copyfile = shutil.copyfile
+
+    def fails_at_the_weights(source, target):
+        if source.name == "model.safetensors":
+            raise OSError(28, "No space left on device")
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", fails_at_the_weights)
+    with pytest.raises(OSError, match="No space"):
+        hub.copy(snapshot, tmp_path / "weights")
+    assert not list((tmp_path / "weights").iterdir())
+
+
+def test_a_repository_that_has_a_pickle_alone_is_refused_with_what_to_do(run, server):
+    server.files["pytorch_model.bin"] = server.files.pop("model.safetensors")
+    assert "a pickle, which can run code and is never read: convert" in one_line(run("download", ID))
+
+
+def test_download_of_a_folder_says_so(run, server, folder, tmp_path):
+    assert "source: a folder here" in one_line(run("download", "source"))
+    (tmp_path / "weights").mkdir()
+    folder.rename(tmp_path / "weights" / "mine")
+    assert "weights/mine: a folder here" in one_line(run("download", "weights/mine"))
+    (tmp_path / "someone").write_text("")
+    assert "not looked for on the hub, as there is someone here" in one_line(run("download", ID))
+    assert not server.requests
+
+
+def test_a_path_that_standard_output_cannot_show_is_no_trouble(run):
+    done = run("download", ID, "--dir", "é", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "?/tiny-squad\n")
 
 
 @pytest.mark.parametrize("status, message", [(404, "404"), (401, "401"), (500, "cannot be reached")])
@@ -201,7 +304,7 @@ def test_a_folder_is_never_looked_for_on_the_hub(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     for path in (Path("owner/name"), "models/mine", "./owner/name", "/owner/name", "a/b/c", "owner/name/", "../name"):
-        with pytest.raises(CheckpointError, match="no such folder. Name the folder"):
+        with pytest.raises(CheckpointError, match="no such folder(. Name the folder|, and not looked for on the hub)"):
             QuestionAnswerer.from_pretrained(path)
 
 
@@ -223,3 +326,7 @@ def test_what_is_fetched_goes_by_id_and_revision(monkeypatch, folder):
     QuestionAnswerer.from_pretrained("owner/name")
     pipeline("question-answering", "owner/name", revision="v1")
     assert asked == [("owner/name", None), ("owner/name", "v1")]
+    pipeline(model="owner/name", tokenizer="owner/name", revision="v2")
+    pipeline(model="owner/name", tokenizer="owner/other", revision="v3")
+    pipeline(model="owner/name", tokenizer=folder, revision="v4")
+    assert asked[2:] == [("owner/name", "v2"), ("owner/name", "v3"), ("owner/other", "v3"), ("owner/name", "v4")]

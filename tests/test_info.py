@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from reference.checkpoints import SHAPES, write_checkpoint
@@ -22,6 +23,12 @@ def test_the_embedded_checkpoint_is_described():
     assert known["licence"] == "apache-2.0" and "weights/README.md" in known["provenance"]
     assert known["tokenizer"]["pieces"] == known["config"]["vocab_size"] == 30522 and known["tokenizer"]["lowercase"]
     assert json.loads(json.dumps(known)) == known
+
+
+def test_the_embedded_checkpoint_is_known_by_any_path(monkeypatch):
+    monkeypatch.chdir(hub.find().parent)
+    known = describe(Path(hub.DEFAULT))
+    assert known["weights"][0]["published"] and known["licence"] == "apache-2.0"
 
 
 def test_every_part_is_counted(random_checkpoint):

@@ -1,6 +1,7 @@
 """The scheduling changes when and where things are computed, not what; and it leaves the host process as it was."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -85,12 +86,17 @@ def test_packs_hold_every_input_once_and_are_even(lengths, n_threads):
     packs = Team(n_threads).packs(lengths)
     assert sorted(i for pack in packs for i in pack) == list(range(len(lengths)))
     tokens = [sum(lengths[i] for i in pack) for pack in packs]
-    assert len(packs) == 1 or len(packs) % n_threads == 0
+    assert all(packs)
     assert max(tokens) - min(tokens) <= max(lengths)
     if sum(lengths) <= n_threads * schedule.PACK_TOKENS:
         assert max(tokens) * len(packs) <= sum(lengths) * schedule.UNEVEN
     else:
         assert max(tokens) <= schedule.PACK_TOKENS + max(lengths)
+
+
+def test_few_long_inputs_leave_no_pack_empty():
+    assert Team(8).packs([1500] * 11) == [[i] for i in range(11)]
+    assert Team(2).packs([4200]) == [[0]]
 
 
 def test_packs_of_many_tokens_stay_small():
@@ -147,6 +153,22 @@ def test_a_thread_takes_the_next_item_when_it_is_free(two_blas_threads):
     with threads(THREADED_FROM) as team:
         team.run(work, range(10))
     assert done == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+
+
+def test_after_an_error_the_rest_is_not_computed(two_blas_threads):
+    failed, done = threading.Event(), []
+
+    def work(item):
+        if item == 0:
+            failed.set()
+            raise KeyError(item)
+        failed.wait(60)
+        time.sleep(0.05)
+        done.append(item)
+
+    with pytest.raises(KeyError), threads(THREADED_FROM) as team:
+        team.run(work, range(100))
+    assert len(done) < 50
 
 
 def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threads):
