@@ -12,7 +12,6 @@ from .checkpoint import CheckpointError
 from .model import DistilBertForQuestionAnswering, DistilBertModel
 from .qa import QuestionAnswerer, pipeline
 from .tokenizer import Tokenizer
-from .trace import trace
 from .vectors import encode
 
 __all__ = [
@@ -23,5 +22,4 @@ __all__ = [
     "Tokenizer",
     "encode",
     "pipeline",
-    "trace",
 ]

@@ -1,6 +1,6 @@
 """The command line: one subcommand per verb.
 
-Exit status 0 done; 1 the output could not be written; 2 the call or its files were wrong; then one line on standard
+Exit status 0 done; 1 the output could not be written, or what `compare` compares differs; 2 the call or its files were wrong; then one line on standard
 error says what and what to do. 130 stopped by Ctrl-C. Warnings and progress go to standard error too.
 """
 
@@ -8,19 +8,21 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from . import __version__, hub, plot, squad
+from . import __version__, hub, plot, squad, train
 from .arguments import check_integer
 from .files import read_json, write_whole
 from .info import describe
 from .qa import Answer, QuestionAnswerer
+from .tensors import Weights
 from .trace import ATOL, RTOL, Comparison, compare, read_recording, record, write_recording
 
 PROGRAM = "numpy-distilbert"
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # what it cannot write becomes "?"
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
-        return _fail(1, f"the answer could not be written ({error.strerror}).")
+        return _fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")
     return int(status)
 
 
@@ -78,6 +80,7 @@ def _warn(message: str) -> None:
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Extractive question answering with DistilBERT, in NumPy alone.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.set_defaults(unwritten=1)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     ask = verbs.add_parser("ask", help="answer a question from a text", description="Answer a question from a text.")
     _add_question(ask)
@@ -121,7 +124,7 @@ def _parser() -> Parser:
     )
     compare.add_argument("--atol", type=float, default=ATOL, help="tolerance beside that (default: %(default)s)")
     compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    compare.set_defaults(run=_compare)
+    compare.set_defaults(run=_compare, unwritten=2)  # as 1 says that they differ
     show = verbs.add_parser(
         "show",
         help="draw where the model sees the answer",
@@ -132,6 +135,45 @@ def _parser() -> Parser:
     show.add_argument("--layer", metavar="N", type=int, help="attention of this layer, from 0 (default: the last)")
     show.add_argument("--head", metavar="N", type=int, help="attention of this head, from 0 (default: the mean of all)")
     show.set_defaults(run=_show)
+    distill = verbs.add_parser(
+        "distill",
+        help="train a model on SQuAD, with a teacher",
+        description="Train a model on SQuAD v1.1, with the logits of a teacher if there are some. Stopped (Ctrl-C, SIGTERM, "
+        "or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher instead.",
+    )
+    settings = train.Settings()
+    distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
+    distill.add_argument(
+        "--init", metavar="MODEL", help="where to begin; with --write-logits the teacher: " + MODEL_HELP
+    )
+    output = distill.add_mutually_exclusive_group(required=True)
+    output.add_argument("--out", metavar="DIR", help="the folder for the new checkpoint")
+    output.add_argument(
+        "--write-logits", metavar="OUT.safetensors", help="write the logits of --init, and do not train"
+    )
+    distill.add_argument(
+        "--teacher",
+        metavar="LOGITS",
+        nargs="+",
+        default=[],
+        help="files of --write-logits, or of another framework; their mean is the teacher",
+    )
+    distill.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
+    distill.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
+    distill.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
+    distill.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
+    for name, kind, help in (
+        ("alpha", float, "share of the teacher in the loss, 0 to 1"),
+        ("temperature", float, "what logits are divided by for the teacher's part"),
+        ("epochs", int, "how often every window is seen"),
+        ("lr", float, "the highest learning rate"),
+        ("batch-tokens", int, "tokens to a step"),
+        ("dropout", float, "rate of dropout, from 0 to less than 1"),
+        ("seed", int, "for order and dropout"),
+    ):
+        default = getattr(settings, name.replace("-", "_"))
+        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{help} (default: %(default)s)")
+    distill.set_defaults(run=_distill)
     evaluate = verbs.add_parser(
         "evaluate",
         help="exact match and F1 on SQuAD v1.1",
@@ -230,24 +272,27 @@ def _compare(arguments: argparse.Namespace) -> Result:
     names = {} if arguments.map is None else read_json(arguments.map)
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{arguments.map}: needs an object of their names by ours.")
+    unknown = next((name for name in names if name not in ours), None)
+    if unknown is not None:
+        raise ValueError(f"{arguments.map}: {arguments.ours} has no {unknown}.")
     found = compare(ours, theirs, names, arguments.rtol, arguments.atol)
     if not found:
         raise ValueError(f"{arguments.theirs} has no tensor of {arguments.ours}. Give their names with --map.")
     first = next((one.name for one in found if not one.same), None)
     missing = [name for name in ours if names.get(name, name) not in theirs]
+    extra = [name for name in theirs if name not in {names.get(name, name) for name in ours}]
+    same = first is None and not missing
     if arguments.json:
         tensors = [one._asdict() for one in found]
-        return json.dumps(
-            {"same": first is None, "first_divergence": first, "tensors": tensors, "missing": missing}
-        ), first is not None
-    tolerance = f"within {arguments.atol:g} + {arguments.rtol:g} of their value"
-    verdict = f"same: {len(found)} tensors {tolerance}"
-    if first is not None:
-        verdict = f"differ: {sum(not one.same for one in found)} of {len(found)} tensors, first {first}"
-    if missing:
-        verdict += f"; {len(missing)} missing"
-    lines = [_printable(_row(one, first)) for one in found] + [_printable(f"{name}  missing") for name in missing]
-    return "\n".join([_HEADING, *lines, verdict]), first is not None
+        known = {"same": same, "first_divergence": first, "tensors": tensors, "missing": missing, "extra": extra}
+        return json.dumps(known), not same
+    verdict = f"{'same' if same else 'differ'}: {sum(not one.same for one in found)} of {len(found)} tensors differ"
+    verdict += f" by more than {arguments.atol:g} + {arguments.rtol:g} of their value"
+    verdict += f", first {first}" if first else ""
+    verdict += f"; theirs has not {len(missing)}" if missing else ""
+    rows = [_row(one, first) for one in found]
+    rows += [f"{name}  missing" for name in missing] + [f"{name}  theirs alone" for name in extra]
+    return "\n".join(map(_printable, [_HEADING, *rows, verdict])), not same
 
 
 _HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"
@@ -269,6 +314,96 @@ def _show(arguments: argparse.Namespace) -> Result:
     return str(arguments.output), 0
 
 
+def _distill(arguments: argparse.Namespace) -> Result:
+    settings = train.Settings(*(getattr(arguments, name) for name in train.Settings._fields))
+    settings.check()
+    check_integer("--save-every", arguments.save_every, 1)
+    if arguments.limit is not None:
+        check_integer("--limit", arguments.limit, 1)
+    held_out = [] if arguments.eval is None else squad.read_questions(arguments.eval)
+    source = hub.find(arguments.init)
+    qa = QuestionAnswerer.from_pretrained(source)
+    left_out: list[str] = []
+    questions = squad.read_questions(arguments.file, left_out)[: arguments.limit]
+    ids, answers, misplaced = train.training_windows(questions, qa)
+    if left_out or misplaced:
+        _warn(
+            f"{len(left_out)} questions are blank or have no answer, {len(misplaced)} answers are not in their context."
+        )
+    if not ids:
+        raise ValueError(f"{arguments.file}: holds no question to train with.")
+    if arguments.write_logits is not None:
+        logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
+        train.write_logits(arguments.write_logits, ids, _progress(logits, len(ids)))
+        return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
+    folder = Path(arguments.out)
+    if (folder / "model.safetensors").exists():
+        raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
+    windows = train.with_teachers(ids, answers, [train.read_logits(path, ids) for path in arguments.teacher])
+    about = settings._asdict() | {
+        "questions": len(questions) - len(misplaced),
+        "tokens_sha256": train.tokens_sha256(ids),
+        "init_sha256": [hub.sha256(path) for path in Weights(source).files],
+        "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
+    }
+    state = train.State(train.trainable(qa.model, settings.freeze_words))
+    path = folder / "state.safetensors"
+    if path.exists():
+        state.load(path, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    stopped = _train(qa, windows, settings, state, lambda: state.save(path, about), arguments.save_every)
+    if stopped:
+        return f"stopped after step {len(state.losses)}, saved in {path}. The same call goes on.", 128 + stopped
+    about["loss_of_100_steps"] = state.curve()
+    train.write_checkpoint(folder, qa.model, source, about)
+    path.unlink(missing_ok=True)
+    if not held_out:
+        return str(folder), 0
+    scores = squad.score(held_out, _predictions(held_out, folder))
+    return f"{folder}: exact match {scores.exact_match:.2f}, F1 {scores.f1:.2f} of {scores.total} questions", 0
+
+
+def _train(
+    qa: QuestionAnswerer,
+    windows: list[train.Window],
+    settings: train.Settings,
+    state: train.State,
+    save: Callable[[], None],
+    save_every: int,
+) -> int:
+    """Train to the end, 0, or until a signal comes, its number; saved then, and after every so many steps."""
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, _: caught.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    start, tokens, first = time.monotonic(), 0, len(state.losses)
+    try:
+        for done, steps, taken in train.train(qa.model, windows, settings, state):
+            tokens += taken
+            seconds = time.monotonic() - start
+            left = int(seconds / (done - first) * (steps - done))
+            line = (
+                f"{done} of {steps} steps, loss {state.curve()[-1]:.3f}, {tokens / seconds:.0f} tokens a second, "
+                f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+            )
+            if shown:
+                bar = f"{'█' * (BAR * done // steps):░<{BAR}}"
+                print(f"{CLEAR_LINE}{bar} {line}", end="", file=sys.stderr, flush=True)
+            elif done % train.CURVE == 0:
+                _warn(line)
+            if caught or done % save_every == 0:
+                save()
+            if caught:
+                return caught[0]
+    finally:
+        if shown:
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
 def _evaluate(arguments: argparse.Namespace) -> Result:
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
@@ -280,7 +415,9 @@ def _evaluate(arguments: argparse.Namespace) -> Result:
     for warning in caught:
         _warn(str(warning.message))
     predictions = (
-        _predictions(questions, arguments) if arguments.score is None else squad.read_predictions(arguments.score)
+        _predictions(questions, arguments.model, arguments.predictions)
+        if arguments.score is None
+        else squad.read_predictions(arguments.score)
     )
     scores = squad.score(questions, predictions)
     for name in scores.missing[:NAMED]:
@@ -292,9 +429,12 @@ def _evaluate(arguments: argparse.Namespace) -> Result:
     return f"exact match  {scores.exact_match:.2f}\nF1           {scores.f1:.2f}\nquestions    {scores.total}", 0
 
 
-def _predictions(questions: Sequence[squad.Question], arguments: argparse.Namespace) -> dict[str, str]:
-    qa = QuestionAnswerer.from_pretrained(arguments.model)
-    with nullcontext() if arguments.predictions is None else write_whole(arguments.predictions) as file:
+def _predictions(
+    questions: Sequence[squad.Question], model: str | Path | None, path: str | None = None
+) -> dict[str, str]:
+    """The model's answers by question id, kept at path if there is one."""
+    qa = QuestionAnswerer.from_pretrained(model)
+    with nullcontext() if path is None else write_whole(path) as file:
         answers = qa({"question": q.question, "context": q.context} for q in questions)
         predictions = {q.id: answer["answer"] for answer, q in zip(_progress(answers, len(questions)), questions)}
         if file is not None:

@@ -67,18 +67,19 @@ def normal_cdf(x: Array) -> Array:
 def erf(x: Array) -> Array:
     """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
 
-    x: any shape, float64 -> the same shape, within 2e-15 of it.
+    x: any shape, float64 -> the same shape, within 3e-15 of it.
     Summed as 2/sqrt(pi) exp(-x^2) x (1 + 2x^2/3 (1 + 2x^2/5 (1 + ...))), all of whose terms are positive, so that nothing
     cancels. Source: Abramowitz and Stegun 1964, 7.1.6.
     """
-    x = np.clip(x, -6.0, 6.0)  # further out it is 1 to the last digit
-    square = x * x
-    total = np.ones_like(x)
-    for n in range(_erf_terms(square.max(initial=0.0)), 0, -1):  # Horner's rule
+    near = np.clip(x, -6.0, 6.0)
+    square = near * near
+    total = np.ones_like(near)
+    for n in range(_erf_terms(np.fmax.reduce(square, axis=None, initial=0.0)), 0, -1):  # Horner's rule
         total *= square
         total *= 2.0 / (2 * n + 1)
         total += 1.0
-    return 2.0 / math.sqrt(math.pi) * np.exp(-square) * x * total
+    total *= 2.0 / math.sqrt(math.pi) * np.exp(-square) * near
+    return np.where(np.abs(x) < 6.0, np.clip(total, -1.0, 1.0), np.sign(x))  # further out it is 1 to the last digit
 
 
 def _erf_terms(square: float) -> int:

@@ -127,7 +127,8 @@ class Workspace:
                 ]
                 for name in ("scores", "probabilities")
             )
-            self.before_activation = np.empty_like(self.hidden)
+            if self.recording.wanted(f"{module}.ffn.lin1"):
+                self.before_activation = np.empty_like(self.hidden)
 
     def record(self, name: str, x: Array) -> None:
         """Keep what was computed of the tokens, (..., tokens), if somebody wants to see it."""
@@ -362,14 +363,13 @@ class DistilBertForQuestionAnswering:
         )
 
 
-# The encoder that is traced in this thread, and where its tensors go; trace.py sets it.
-TRACED: ContextVar[tuple[DistilBertModel, dict[str, Array]] | None] = ContextVar("TRACED", default=None)
+# The encoders that are traced in this context, and where their tensors go; trace.py sets it.
+TRACED: ContextVar[Mapping[DistilBertModel, dict[str, Array]]] = ContextVar("TRACED", default={})  # noqa: B039
 
 
 def traced(model: DistilBertModel) -> dict[str, Array] | None:
     """Where the tensors of that encoder's calls go if they are traced."""
-    encoder, tensors = TRACED.get() or (None, None)
-    return tensors if encoder is model else None
+    return TRACED.get().get(model)
 
 
 def checked_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:

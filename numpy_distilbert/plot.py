@@ -1,13 +1,14 @@
 """Pictures of what the model makes of a question: where it sees the answer, and what its attention lies on."""
 
+import warnings
 from os import PathLike
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
 from .arguments import check_integer
+from .checkpoint import CheckpointError
 from .files import write_whole
 from .model import DistilBertForQuestionAnswering
 from .qa import best_spans, in_context, span_probabilities, token_span
@@ -17,7 +18,8 @@ from .tokenizer import Encoding, Tokenizer
 TOKENS_A_LINE = 40
 FORMATS = "png", "svg"
 MAX_ANSWER_LEN = 15  # tokens, as the default of QuestionAnswerer
-INCH_A_TOKEN, BAR_INCHES, GAP_INCHES, MARGIN_INCHES, HEAD_INCHES = 0.3, 1.1, 0.95, 1.6, 1.3
+LONGEST_TOKEN = 30  # characters
+INCH_A_TOKEN, INCH_A_CHARACTER, BAR_INCHES, HEAD_INCHES = 0.3, 0.07, 1.1, 1.2
 CHARACTERS_AN_INCH = 10
 START, END = "#0072b2", "#d55e00"  # told apart by the colour-blind too
 
@@ -50,9 +52,12 @@ def show(
             f"question and context have {len(encoding)} tokens, the model has {model.config.max_position_embeddings} "
             "positions. Shorten the context."
         )
-    if not in_context(encoding).any():
-        raise ValueError(f"context must not be blank, got {context[:20]!r}.")
+    for name, text, tokens in (("question", question, 0), ("context", context, 1)):
+        if tokens not in encoding.sequence_ids:
+            raise ValueError(f"{name} must not be blank, got {text[:20]!r}.")
     output = model([encoding.ids], output_attentions=True)
+    if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
+        raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
     start, end = (span_probabilities(logits[0], encoding) for logits in (output.start_logits, output.end_logits))
     attentions = output.attentions[-1 if layer is None else layer][0]  # (n_heads, queries, keys)
     score, first, last = next(best_spans(start, end, encoding, MAX_ANSWER_LEN, 1))
@@ -60,16 +65,26 @@ def show(
     picture = _picture(
         encoding, start, end, attentions.mean(axis=0) if head is None else attentions[head],
         title=question,
-        answer=f"{context[low:high]}  ({score:.2f})",
+        answer=context[low:high],
+        score=score,
         shown=f"layer {model.config.n_layers - 1 if layer is None else layer}, "
         + ("mean of all heads" if head is None else f"head {head}"),
     )  # fmt: skip
     with write_whole(path, binary=True) as file:
-        picture.savefig(file, format=kind)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws a box, which says so
+            picture.savefig(file, format=kind)
 
 
 def _picture(
-    encoding: Encoding, start: Array, end: Array, attention: Array, title: str, answer: str, shown: str
+    encoding: Encoding,
+    start: Array,
+    end: Array,
+    attention: Array,
+    title: str,
+    answer: str,
+    score: float,
+    shown: str,
 ) -> Any:
     """A matplotlib figure of lines of tokens: first their probabilities, then the attention they are paid.
 
@@ -80,30 +95,39 @@ def _picture(
     context = np.flatnonzero(in_context(encoding))
     asking = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
     lines = [context[first : first + TOKENS_A_LINE] for first in range(0, len(context), TOKENS_A_LINE)]
+    tokens = [_cut(token, LONGEST_TOKEN) for token in encoding.tokens]
+    left = 0.4 + INCH_A_CHARACTER * max(len(tokens[i]) for i in asking)
+    gap = 0.5 + INCH_A_CHARACTER * max(len(tokens[i]) for i in context)  # where the labels stand
     heights = [BAR_INCHES] * len(lines) + [max(1.0, 0.2 * len(asking))] * len(lines)
-    width = MARGIN_INCHES + INCH_A_TOKEN * max(12, min(TOKENS_A_LINE, len(context)))
-    total = sum(heights) + GAP_INCHES * len(heights) + HEAD_INCHES
+    width = left + 0.3 + INCH_A_TOKEN * max(15, min(TOKENS_A_LINE, len(context)))
+    total = sum(heights) + gap * len(heights) + HEAD_INCHES
     length = int(width * CHARACTERS_AN_INCH)
     figure = Figure(figsize=(width, total), dpi=120)
-    figure.text(0.02, 1 - 0.15 / total, shorten(title, length), va="top", weight="bold", parse_math=False)
-    figure.text(0.02, 1 - 0.40 / total, shorten(answer, length), va="top", parse_math=False)
+    figure.text(0.02, 1 - 0.15 / total, _cut(title, length), va="top", weight="bold", parse_math=False)
+    figure.text(0.02, 1 - 0.40 / total, f"{_cut(answer, length - 8)}  ({score:.2f})", va="top", parse_math=False)
     bottom = total - 0.75
     for number, (line, height) in enumerate(zip(lines * 2, heights)):
         bottom -= height + (0.2 if number in (0, len(lines)) else 0)  # room for a title
-        axes = figure.add_axes((1.1 / width, bottom / total, INCH_A_TOKEN * len(line) / width, height / total))
-        bottom -= GAP_INCHES
+        axes = figure.add_axes((left / width, bottom / total, INCH_A_TOKEN * len(line) / width, height / total))
+        bottom -= gap
         if number < len(lines):
             _draw_probabilities(axes, start[line], end[line])
         else:
             _draw_attention(axes, attention[np.ix_(asking, line)], attention[np.ix_(asking, context)].max())
-            _label(axes.set_yticks(range(len(asking)), [encoding.tokens[i] for i in asking]))
-        _label(axes.set_xticks(range(len(line)), [encoding.tokens[i] for i in line], rotation=90))
+            _label(axes.set_yticks(range(len(asking)), [tokens[i] for i in asking]))
+        _label(axes.set_xticks(range(len(line)), [tokens[i] for i in line], rotation=90))
         if number == 0:
-            axes.set_title("probability that the answer starts (up) and ends (down) here", loc="left", fontsize=9)
-            axes.legend(fontsize=7, loc="upper right")
+            explained = "probability that the answer starts (up, blue) and ends (down, orange) here"
+            axes.set_title(explained, loc="left", fontsize=9)
         elif number == len(lines):
             axes.set_title(f"attention of the question to the text, {shown}", loc="left", fontsize=9)
     return figure
+
+
+def _cut(text: str, length: int) -> str:
+    """Of at most so many characters, and none that a picture cannot show."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _chosen(name: str, number: int | None, count: int) -> int | None:
@@ -123,8 +147,8 @@ def _label(ticks: Any) -> None:
 def _draw_probabilities(axes: Any, start: Array, end: Array) -> None:
     """Bars of the start upwards and of the end downwards. start, end: (tokens,)."""
     positions = np.arange(len(start))
-    axes.bar(positions, start, color=START, label="start")
-    axes.bar(positions, -end, color=END, label="end")
+    axes.bar(positions, start, color=START)
+    axes.bar(positions, -end, color=END)
     axes.axhline(0, color="black", linewidth=0.5)
     axes.set_xlim(-0.5, len(start) - 0.5)
     axes.set_ylim(-1, 1)

@@ -9,7 +9,7 @@ context, however many questions there are.
 """
 
 import html
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from os.path import isdir
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ PRECISIONS = {"auto": "float32", "float32": "float32", "float64": "float64"}
 SHOWN = 300  # characters of the context to either side of an answer in a notebook
 
 Pair = tuple[str, str]  # question and context
+Ids = Sequence[int] | NDArray[np.integer]
 
 
 class Answer(dict[str, Any]):
@@ -189,7 +190,7 @@ class QuestionAnswerer:
 
         current = None
         for pool in pools(windows(), POOL_TOKENS):
-            logits = self._logits([window for _, window in pool], options.batch_size)
+            logits = self.logits([window.ids for _, window in pool], options.batch_size)
             for (search, window), (start_logits, end_logits) in zip(pool, logits):
                 if current is not None and search is not current:
                     yield current.result()
@@ -200,8 +201,8 @@ class QuestionAnswerer:
         if errors:
             raise errors[0]
 
-    def _logits(self, windows: list[Encoding], batch_size: int | None) -> list[tuple[Array, Array]]:
-        """Start and end logits of every window, each (tokens,)."""
+    def logits(self, windows: Sequence[Ids], batch_size: int | None = None) -> list[tuple[Array, Array]]:
+        """Start and end logits of every window, each (tokens,). windows: their token ids; batch_size: as in Options."""
         logits: list[tuple[Array, Array]] = []
         size = batch_size or len(windows)
         for first in range(0, len(windows), size):
@@ -209,7 +210,7 @@ class QuestionAnswerer:
             ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
             mask = np.zeros_like(ids)
             for row, window in enumerate(batch):
-                ids[row, : len(window)] = window.ids
+                ids[row, : len(window)] = window
                 mask[row, : len(window)] = 1
             output = self.model(ids, mask)
             if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
@@ -408,9 +409,10 @@ def pipeline(
         if tokenizer is None or tokenizer == model:
             tokenizer = folder
         model = DistilBertForQuestionAnswering.from_pretrained(folder, dtype=PRECISIONS[precision])
-    elif revision is not None or asked is not None:
-        name, value = ("dtype", asked) if revision is None else ("revision", revision)
-        raise ValueError(f"{name} must be None, got {value!r}: the model is loaded already.")
+    elif revision is not None:
+        raise ValueError(f"revision must be None, got {revision!r}: the model is loaded already.")
+    elif asked is not None and precision not in ("auto", getattr(model, "dtype", precision)):
+        raise ValueError(f"dtype must be {model.dtype}, got {asked!r}: the model is loaded already.")
     if isinstance(tokenizer, (str, PathLike)):
         tokenizer = Tokenizer.from_pretrained(
             tokenizer, None if isdir(tokenizer) else revision, split_special_tokens=split_special_tokens

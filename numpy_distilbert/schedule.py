@@ -140,15 +140,22 @@ class Team:
         One pack if no thread can be given an even share.
         """
         n_packs = self.n_threads * math.ceil(sum(lengths) / (self.n_threads * PACK_TOKENS))
-        packs: list[list[int]] = [[] for _ in range(n_packs)]
-        tokens = [0] * n_packs
-        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-            lightest = tokens.index(min(tokens))
-            packs[lightest].append(i)
-            tokens[lightest] += lengths[i]
+        packs = deal(lengths, n_packs)
+        tokens = [sum(lengths[i] for i in pack) for pack in packs]
         if n_packs == self.n_threads and max(tokens) > sum(tokens) / n_packs * UNEVEN:
             return [list(range(len(lengths)))]
         return [pack for pack in packs if pack]
+
+
+def deal(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """The indices of inputs of these lengths in so many packs: the longest first, each to the pack with fewest tokens."""
+    packs: list[list[int]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        lightest = tokens.index(min(tokens))
+        packs[lightest].append(i)
+        tokens[lightest] += lengths[i]
+    return packs
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Question(NamedTuple):
     question: str
     context: str
     answers: list[str]
+    starts: list[int | None]  # where each stands in the context, if the file says so
 
 
 class Scores(NamedTuple):
@@ -35,9 +36,10 @@ class Scores(NamedTuple):
     missing: list[str]
 
 
-def read_questions(path: str | PathLike[str]) -> list[Question]:
+def read_questions(path: str | PathLike[str], left_out: list[str] | None = None) -> list[Question]:
     """The questions of a SQuAD v1.1 file, plain or gzip, in its order.
 
+    left_out: takes the ids of blank questions, contexts and those without answers, which are an error otherwise.
     Raises ValueError if it cannot be read or is something else; warns of another version, as the official script.
     """
     file = read_json(path)
@@ -51,13 +53,17 @@ def read_questions(path: str | PathLike[str]) -> list[Question]:
             for paragraph in article["paragraphs"]:
                 for entry in paragraph["qas"]:
                     answers = [answer["text"] for answer in entry["answers"]]
-                    questions.append(Question(entry["id"], entry["question"], paragraph["context"], answers))
-    except (KeyError, TypeError) as error:
+                    starts = [answer.get("answer_start") for answer in entry["answers"]]
+                    questions.append(Question(entry["id"], entry["question"], paragraph["context"], answers, starts))
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not as SQuAD v1.1 has it after {len(questions)} questions ({error!r}).") from error
     for number, question in enumerate(questions):
         texts = (question.id, question.question, question.context, *question.answers)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path}: question {number} has something other than texts where SQuAD v1.1 has texts.")
+        if left_out is not None and not (question.question.strip() and question.context.strip() and question.answers):
+            left_out.append(question.id)
+            continue
         if not question.question.strip() or not question.context.strip():
             raise ValueError(f"{path}: question {question.id} or its context is blank.")
         if not question.answers:
@@ -66,7 +72,7 @@ def read_questions(path: str | PathLike[str]) -> list[Question]:
             )
     if not questions:
         raise ValueError(f"{path}: holds no questions.")
-    return questions
+    return questions if not left_out else [question for question in questions if question.id not in set(left_out)]
 
 
 def read_predictions(path: str | PathLike[str]) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Weights(Mapping[str, NDArray[np.floating]]):
         self.path, self.files = _files(folder)
         self._places: dict[str, Place] = {}
         for path in self.files:
-            for stored_name, place in _read_header(path):
+            for stored_name, place in read_header(path):
                 name = published_name(stored_name)
                 if name in self._places:
                     raise CheckpointError(f"{path}: tensor {name} stands here and in {self._places[name].path} too.")
@@ -74,26 +74,36 @@ class Weights(Mapping[str, NDArray[np.floating]]):
                 f"tensor {name} in {place.path.name} is {place.dtype}, needs {', '.join(STORED_AS)}. "
                 "Save the model in float32."
             )
-        size = math.prod(place.shape)
-        try:
-            tensor = np.fromfile(place.path, STORED_AS[place.dtype], size, offset=place.offset)
-        except OSError as error:
-            raise CheckpointError(f"{place.path.name} cannot be read any more ({error.strerror}).") from error
-        if tensor.size < size:
-            raise CheckpointError(f"{place.path.name} was cut within tensor {name} while it was read.")
-        if place.dtype == "BF16":  # the upper half of a float32
-            tensor = (tensor.astype(np.uint32) << 16).view(np.float32)
-        elif place.dtype == "F64":
+        tensor = read_floats(place)
+        if place.dtype == "F64":
             with np.errstate(over="ignore"):
                 tensor = tensor.astype(self._dtype, copy=False)
         if not _is_finite(tensor):
             raise CheckpointError(
                 f"tensor {name} in {place.path.name} holds NaN or infinity in {tensor.dtype}. The weights are broken."
             )
-        return tensor.reshape(place.shape)
+        return tensor
 
 
-def _read_header(path: Path) -> Iterator[tuple[str, Place]]:
+def read_floats(place: Place) -> NDArray[np.floating]:
+    """A tensor of one of the dtypes in STORED_AS, bfloat16 as float32. Raises CheckpointError if it is not there."""
+    size = math.prod(place.shape)
+    try:
+        tensor = np.fromfile(place.path, STORED_AS[place.dtype], size, offset=place.offset)
+    except OSError as error:
+        raise CheckpointError(f"{place.path.name} cannot be read any more ({error.strerror}).") from error
+    if tensor.size < size:
+        raise CheckpointError(f"{place.path.name} was cut while it was read.")
+    if place.dtype == "BF16":  # the upper half of a float32
+        tensor = (tensor.astype(np.uint32) << 16).view(np.float32)
+    return tensor.reshape(place.shape)
+
+
+def read_header(path: Path) -> Iterator[tuple[str, Place]]:
+    """The name of every tensor in a safetensors file, and where it lies.
+
+    Raises CheckpointError if it is not such a file, or says what no model has.
+    """
     try:
         with safe_open(path, framework="numpy"):  # it refuses what is not safetensors, whole and without a gap
             pass

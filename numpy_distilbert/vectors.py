@@ -1,6 +1,6 @@
 """Texts to vectors, for search and clustering: the hidden states of the last layer, pooled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -13,7 +13,7 @@ TEXTS_AT_ONCE = 32
 
 
 def encode(
-    texts: str | Sequence[str],
+    texts: str | Iterable[str],
     model: DistilBertModel,
     tokenizer: Tokenizer,
     pooling: str = "mean",
@@ -30,8 +30,12 @@ def encode(
     if pooling not in ("mean", "cls"):
         raise ValueError(f"pooling must be 'mean' or 'cls', got {pooling!r}.")
     check_bool("normalize", normalize)
+    for name, value, kind in (("model", model, DistilBertModel), ("tokenizer", tokenizer, Tokenizer)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__} of numpy_distilbert, got {type(value).__name__}.")
     if isinstance(texts, str):
         return encode([texts], model, tokenizer, pooling, normalize)[0]
+    texts = list(texts)
     for i, text in enumerate(texts):
         check_text(f"text {i}", text)
     vectors = np.zeros((len(texts), model.config.dim), model.dtype)

@@ -1,13 +1,16 @@
 """Pictures: that they are drawn, and of what. How they look was looked at."""
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from numpy_distilbert import hub, plot
 from numpy_distilbert.cli import main
+from numpy_distilbert.tokenizer import Encoding
 
 QUESTION, CONTEXT = "Who kept the log?", "It cost $5 or $6 a year. Maren Holt kept its log."
 LONG = "The tower is old. It was built of basalt. " * 8 + CONTEXT
@@ -53,6 +56,45 @@ def test_a_first_layer_and_head_are_not_the_default(drawn, tmp_path, embedded):
     ids = embedded.tokenizer(QUESTION, CONTEXT).ids
     attention = embedded.model([ids], output_attentions=True).attentions[0][0, 0]
     np.testing.assert_array_equal(drawn["attention"][0], attention[1:6, 7:-1])
+
+
+def picture(tokens, sequence_ids, start, end, attention):
+    n = len(tokens)
+    encoding = Encoding(list(range(n)), [(0, 0)] * n, [None] * n, sequence_ids, dict(enumerate(tokens)))
+    return plot._picture(encoding, start, end, attention, "Q $x$\x07" + "y" * 300, "a" * 300, 0.5, "layer 1, head 2")
+
+
+def test_every_token_has_its_bars_its_square_and_its_name():
+    tokens = ["[CLS]", "who", "telecommunications", "[SEP]", "cost", "$", "5$", "characterization", "[SEP]"]
+    sequence_ids = [None, 0, 0, None, 1, 1, 1, 1, None]
+    start, end = np.arange(9) / 20, np.arange(9)[::-1] / 20
+    attention = np.arange(81).reshape(9, 9) / 81
+    figure = picture(tokens, sequence_ids, start, end, attention)
+    figure.savefig(io.BytesIO())  # a dollar is no formula
+    bars, squares = figure.axes
+    heights = [bar.get_height() for bar in bars.patches]
+    np.testing.assert_allclose(heights, [*start[4:8], *-end[4:8]])
+    np.testing.assert_array_equal(squares.images[0].get_array(), attention[1:3, 4:8])
+    for axes in (bars, squares):
+        assert [label.get_text() for label in axes.get_xticklabels()] == tokens[4:8]
+    assert [label.get_text() for label in squares.get_yticklabels()] == tokens[1:3]
+    title, answer = (text.get_text() for text in figure.texts)
+    assert title.startswith("Q $x$ yyy") and title.endswith("…") and answer.endswith("…  (0.50)")
+    assert squares.get_title(loc="left") == "attention of the question to the text, layer 1, head 2"
+
+
+def test_nothing_hides_a_label():
+    tokens = ["[CLS]", *["telecommunications"] * 3, "[SEP]", *["characterization"] * 90, "[SEP]"]
+    sequence_ids = [None, 0, 0, 0, None, *[1] * 90, None]
+    figure = picture(tokens, sequence_ids, np.zeros(96), np.zeros(96), np.ones((96, 96)))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    frames = [axes.get_window_extent(renderer) for axes in figure.axes]
+    assert len(frames) == 6
+    for axes in figure.axes:
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            box = label.get_window_extent(renderer)
+            assert box.x0 > 0 and box.y0 > 0 and not any(box.overlaps(frame) for frame in frames)
 
 
 @pytest.mark.parametrize("output, options, message", [

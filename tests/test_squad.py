@@ -62,7 +62,7 @@ def test_questions_are_read_in_order(compress, tmp_path):
     questions = read_questions(path)
     assert [q.id for q in questions] == ["a", "b", "c"]
     assert questions[1] == Question(
-        "b", "What is old?", "The tower is old. Maren Holt kept its log.", ["tower", "The tower"]
+        "b", "What is old?", "The tower is old. Maren Holt kept its log.", ["tower", "The tower"], [4, 0]
     )
 
 
@@ -71,7 +71,7 @@ def test_the_best_answer_counts_and_a_missing_one_scores_nothing(squad_file):
     scores = score(questions, {"a": "Holt", "b": "the Tower!", "x": "not asked"})
     assert scores.exact_match == pytest.approx(100 / 3) and scores.f1 == pytest.approx((2 / 3 + 1) * 100 / 3)
     assert (scores.total, scores.missing) == (3, ["c"])
-    several = [Question("d", "What?", "The lamp and the tower.", ["lamp", "tower", "both"])]
+    several = [Question("d", "What?", "The lamp and the tower.", ["lamp", "tower", "both"], [4, 17, None])]
     assert score(several, {"d": "the tower"})[:2] == (100.0, 100.0)
 
 

@@ -12,10 +12,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from numpy_distilbert import DistilBertModel, hub, model, trace
+from numpy_distilbert import DistilBertModel, QuestionAnswerer, hub, model, pipeline
 from numpy_distilbert.cli import main
 from numpy_distilbert.kernels import gelu, layer_norm
-from numpy_distilbert.trace import compare, read_recording, record, write_recording
+from numpy_distilbert.trace import compare, read_recording, record, trace, write_recording
 
 QUESTION, CONTEXT = "Who kept the log?", "The tower is old. Maren Holt kept its log."
 LAYER = "distilbert.transformer.layer.{}."
@@ -137,9 +137,11 @@ def test_only_calls_of_that_model_in_this_thread_while_it_is_traced_are_recorded
         with trace(other) as inner:
             other([[101, 102]])
             embedded.model([[101, 102]])
-        assert list(inner) == NAMES[:-1] and tensors == {}
-        embedded.model([[101, 102]])
-        assert list(tensors) == NAMES
+        assert list(inner) == NAMES[:-1] and list(tensors) == NAMES
+        embedded.model([[101, 7, 102]])
+        assert list(tensors) == NAMES and tensors["qa_outputs"].shape == (1, 3, 2)  # the last call
+        other([[101, 102]])
+        assert inner["input_ids"].shape == (1, 2) and tensors["qa_outputs"].shape == (1, 3, 2)
         tensors.clear()
     embedded.model([[101, 102]])
     assert tensors == {}
@@ -171,6 +173,12 @@ def test_a_recording_holds_what_is_needed_to_make_it_again(tmp_path, capsys, our
     }
     assert known["order"] == NAMES and known["tokens"][0] == "[CLS]" and known["config"]["dim"] == 384
     assert known["sha256"]["model.safetensors"].startswith("3b0d6147") and known["versions"]["numpy"] == np.__version__
+    assert json.loads(metadata["sequence_ids"])[:2] == [None, 0]
+    assert (
+        run(capsys, "trace", QUESTION, "--context", CONTEXT, "-o", tmp_path / "b.safetensors", "--dtype", "float64")[0]
+        == 0
+    )
+    assert read_recording(tmp_path / "b.safetensors")["qa_outputs"].dtype == np.float64
     start, end = known["offsets"][known["tokens"].index("holt")]
     assert CONTEXT[start:end] == "Holt"
     read = read_recording(path)
@@ -181,6 +189,10 @@ def test_a_recording_holds_what_is_needed_to_make_it_again(tmp_path, capsys, our
 
 def test_a_context_beyond_the_positions_is_refused_and_nothing_is_written(tmp_path, capsys):
     path = tmp_path / "a.safetensors"
+    assert (
+        "a recording is a .safetensors file"
+        in run(capsys, "trace", QUESTION, "--context", "x", "-o", tmp_path / "a.npz")[2]
+    )
     status, _, line = run(capsys, "trace", QUESTION, "--context", "log " * 600, "-o", path)
     assert status == 2 and "608 tokens, the model has 512 positions. Shorten the context" in line
     assert not list(tmp_path.iterdir())
@@ -215,6 +227,20 @@ def test_a_planted_bug_is_found_where_it_was_planted(kernels, first, ours, monke
     assert next(row.name for row in rows if not row.same) == first
 
 
+def test_the_dtype_reaches_the_model_from_everywhere(embedded):
+    for qa in (
+        QuestionAnswerer.from_pretrained(dtype="float64"),
+        pipeline(dtype="float64"),
+        pipeline(torch_dtype=np.float64),
+    ):
+        assert qa.model.dtype == np.float64
+        assert qa(QUESTION, CONTEXT)["score"] == pytest.approx(embedded(QUESTION, CONTEXT)["score"], rel=1e-5)
+    loaded = {"model": embedded.model, "tokenizer": embedded.tokenizer}
+    assert pipeline(**loaded, dtype="auto").model is pipeline(**loaded, dtype="float32").model
+    with pytest.raises(ValueError, match="dtype must be float32, got 'float64': the model is loaded already"):
+        pipeline(**loaded, dtype="float64")
+
+
 def test_float32_is_within_the_tolerance_of_float64(ours, truth):
     assert [row.name for row in compare(ours, truth) if not row.same] == []
 
@@ -236,8 +262,8 @@ def test_figures_are_what_they_say():
 @pytest.mark.parametrize("theirs, layout", [
     (lambda t: t, ""),
     (lambda t: t[0], "as (3, 4, 5)"),
-    (lambda t: t.swapaxes(2, 3), "as (2, 3, 5, 4), axes (0, 2, 1)"),
-    (lambda t: t.swapaxes(1, 2), "as (2, 4, 3, 5), axes (1, 0, 2)"),
+    (lambda t: t.swapaxes(2, 3), "as (2, 3, 5, 4), needs .squeeze().transpose(0, 2, 1)"),
+    (lambda t: t.swapaxes(1, 2), "as (2, 4, 3, 5), needs .squeeze().transpose(1, 0, 2)"),
     (lambda t: t.reshape(3, 20), "as (3, 20)"),
 ])  # fmt: skip
 def test_another_layout_is_recognised(theirs, layout):
@@ -248,14 +274,56 @@ def test_another_layout_is_recognised(theirs, layout):
     )
 
 
+def test_integers_are_the_same_only_if_they_are_equal():
+    assert not compare({"input_ids": np.array([30000])}, {"input_ids": np.array([30002])})[0].same
+    assert compare({"input_ids": np.array([30000])}, {"input_ids": np.array([30000.0])})[0].same
+
+
+def test_a_turned_tensor_with_a_nan_is_still_turned():
+    ours = np.random.RandomState(0).standard_normal((3, 4)).astype(np.float32)
+    theirs = ours.T.copy()
+    theirs[0, 0] = np.nan
+    row = compare({"t": ours}, {"t": theirs})[0]
+    assert not row.same and "transpose(1, 0)" in row.layout
+
+
+def test_many_axes_and_none_are_no_trouble():
+    many = np.zeros((2,) * 12)
+    assert not compare({"t": many}, {"t": many + 1})[0].same
+    assert compare({"t": np.zeros((0, 3))}, {"t": np.zeros((3, 0))})[0].same
+    assert compare({"t": np.array(1.0)}, {"t": np.array(1.0)})[0].same
+
+
+def test_bfloat16_is_read_and_what_the_order_leaves_out_too(tmp_path):
+    values = np.array([1.5, -2.0], "<f4")
+    header = {
+        "__metadata__": {"order": '["b", "gone", "b"]'},
+        "a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+        "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+    }
+    text = json.dumps(header).encode()
+    data = (values.view("<u4") >> 16).astype("<u2").tobytes() + values.tobytes()
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    found = read_recording(tmp_path / "a.safetensors")
+    assert list(found) == ["b", "a"]
+    np.testing.assert_array_equal(found["a"], values)
+
+
+def test_a_hostile_name_does_not_steer_the_terminal(tmp_path, capsys):
+    save_file({"a\x1b[31mred\nnew": np.zeros(2)}, tmp_path / "a.safetensors")
+    save_file({"a\x1b[31mred\nnew": np.ones(2)}, tmp_path / "b.safetensors")
+    status, output, _ = run(capsys, "compare", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert status == 1 and "\x1b" not in output and output.count("\n") == 3
+
+
 def test_heads_apart_and_squares_turned_are_recognised():
     ours = np.random.RandomState(0).standard_normal((1, 6, 12)).astype(np.float32)
     split = ours.reshape(1, 6, 3, 4).swapaxes(1, 2)  # (1, heads, tokens, d)
     row = compare({"q": ours}, {"q": split})[0]
-    assert row.same and row.layout == "as (1, 3, 6, 4), axes (1, 0, 2)"
+    assert row.same and row.layout == "as (1, 3, 6, 4), needs .squeeze().transpose(1, 0, 2)"
     scores = np.random.RandomState(0).standard_normal((1, 2, 7, 7)).astype(np.float32)
     row = compare({"s": scores}, {"s": scores.swapaxes(2, 3)})[0]
-    assert row.same and row.layout == "as (1, 2, 7, 7), axes (0, 2, 1)"
+    assert row.same and row.layout == "as (1, 2, 7, 7), needs .squeeze().transpose(0, 2, 1)"
     row = compare({"s": scores}, {"s": scores[:, :, :6]})[0]
     assert not row.same and row.layout == "shape (1, 2, 6, 7)"
 
@@ -279,23 +347,26 @@ def test_compare_names_the_first_tensor_that_differs(two, capsys):
     status, output, _ = run(capsys, *call)
     lines = output.splitlines()
     first = LAYER.format(2) + "ffn.lin2"
-    assert status == 1 and lines[-1] == f"differ: 1 of 90 tensors, first {first}; 1 missing"
+    limit = "by more than 2e-05 + 0.0001 of their value"
+    assert status == 1 and lines[-1] == f"differ: 1 of 90 tensors differ {limit}, first {first}; theirs has not 1"
     assert [line.split()[0] for line in lines if "<- first that differs" in line] == [first]
     assert "qa_outputs  missing" in lines
     status, output, _ = run(capsys, *call, "--json")
     found = json.loads(output)
     assert (status, found["same"], found["first_divergence"], found["missing"]) == (1, False, first, ["qa_outputs"])
     assert len(found["tensors"]) == 90 and found["tensors"][0]["name"] == "input_ids"
-    assert run(capsys, *call, "--atol", "2")[0] == 0
+    status, output, _ = run(capsys, *call, "--atol", "2")
+    assert status == 1 and output.splitlines()[-1].startswith("differ: 0 of 90 tensors differ by more than 2")
+    assert json.loads(run(capsys, *call, "--atol", "0", "--rtol", "1e9", "--json")[1])["first_divergence"] is None
 
 
 def test_compare_says_that_all_is_the_same(two, capsys):
     path = two / "ours.safetensors"
     status, output, _ = run(capsys, "compare", path, path)
-    assert status == 0 and output.splitlines()[-1] == "same: 91 tensors within 2e-05 + 0.0001 of their value"
+    assert status == 0 and output.splitlines()[-1].startswith("same: 0 of 91 tensors differ by more than 2e-05")
     status, output, _ = run(capsys, "compare", path, path, "--json")
     assert status == 0 and json.loads(output) | {"tensors": []} == {
-        "same": True, "first_divergence": None, "tensors": [], "missing": [],
+        "same": True, "first_divergence": None, "tensors": [], "missing": [], "extra": [],
     }  # fmt: skip
 
 
@@ -307,6 +378,10 @@ def test_compare_says_that_all_is_the_same(two, capsys):
     (["pickle.npz"], "pickle.npz: not a readable"),
     (["empty.npz"], "empty.npz: not a readable"),
     (["theirs.npz", "--map", "list.json"], "list.json: needs an object of their names by ours"),
+    (["theirs.npz", "--map", "unknown.json"], "unknown.json: ours.safetensors has no nothing"),
+    (["cut.npz"], "cut.npz: not a readable"),
+    (["f8.safetensors"], "f8.safetensors: not a readable"),
+    (["order.safetensors"], "order.safetensors: not a readable"),
     (["theirs.npz", "--map", "nowhere.json"], "nowhere.json: cannot be read"),
     (["theirs.npz", "--rtol", "-1"], "--rtol must be a number from 0 up, got -1"),
     (["theirs.npz", "--atol", "nan"], "--atol must be a number from 0 up, got nan"),
@@ -318,6 +393,11 @@ def test_compare_says_what_is_wrong_with_its_files(arguments, message, two, caps
     np.savez("text.npz", a=np.array(["x"]))
     np.savez("pickle.npz", a=np.array([{}]))
     Path("empty.npz").write_bytes(b"")
+    Path("unknown.json").write_text('{"nothing": "other"}')
+    Path("cut.npz").write_bytes(Path("theirs.npz").read_bytes()[:-30])
+    text = b'{"a": {"dtype": "F8_E5M2", "shape": [1], "data_offsets": [0, 1]}}'
+    Path("f8.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"1")
+    save_file({"a": np.zeros(2)}, "order.safetensors", {"order": "[" * 100_000})
     Path("list.json").write_text('{"input_ids": 3}')
     status, output, line = run(capsys, "compare", "ours.safetensors", *arguments)
     assert status == 2 and output == "" and message in line and line.count("\n") == 1
@@ -342,7 +422,7 @@ def test_the_example_records_the_same_from_pytorch(two, capsys):
     ]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     status, output, _ = run(capsys, "compare", two / "ours.safetensors", two / "torch.safetensors")
-    assert status == 0 and output.splitlines()[-1].startswith("same: 91 tensors within")
+    assert status == 0 and output.splitlines()[-1].startswith("same: 0 of 91 tensors")
 
 
 @pytest.mark.reference

@@ -34,6 +34,7 @@ def test_vectors_are_pooled_hidden_states(pooling, pooled, encoder):
 def test_one_text_gives_one_vector(encoder):
     np.testing.assert_array_equal(encode(TEXTS[0], *encoder), encode(TEXTS[:1], *encoder)[0])
     assert encode([], *encoder).shape == (0, 64)
+    np.testing.assert_array_equal(encode((text for text in TEXTS), *encoder), encode(TEXTS, *encoder))
 
 
 def test_normalized_vectors_have_length_one_and_the_same_direction(encoder):
@@ -60,6 +61,7 @@ def test_float64_vectors(random_checkpoint, encoder):
 @pytest.mark.parametrize("arguments, error, message", [
     ({"pooling": "max"}, ValueError, "pooling must be 'mean' or 'cls', got 'max'"),
     ({"normalize": 1}, TypeError, "normalize must be a bool, got int"),
+    ({"model": None}, TypeError, "model must be a DistilBertModel of numpy_distilbert, got NoneType"),
     ({"texts": ["a", None]}, TypeError, "text 1 must be a str, got NoneType"),
 ])  # fmt: skip
 def test_bad_arguments_are_named(arguments, error, message, encoder):

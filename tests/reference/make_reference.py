@@ -10,6 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import gradients
 import numpy as np
 import torch
 import transformers
@@ -31,6 +32,7 @@ from texts import (
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
+from torch.nn.functional import cross_entropy, kl_div
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBertTokenizer, pipeline
 from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
@@ -208,6 +210,54 @@ def write_squad_scores() -> None:
     (HERE / "squad_scores.json").write_text(json.dumps(cases, indent=0))
 
 
+def write_gradients(folders: dict[str, Path]) -> None:
+    """PyTorch's autograd: of each operation for given dy, and of the loss of whole models for every parameter."""
+    tensors = {}
+    for name, (inputs, dy) in gradients.operations().items():
+        variables = [torch.tensor(array, requires_grad=True) for array in inputs]
+        TORCH[name](*variables).backward(torch.tensor(dy))
+        tensors |= {f"{name}.{i}": variable.grad.numpy() for i, variable in enumerate(variables)}
+    for shape in gradients.MODELS:
+        model = AutoModelForQuestionAnswering.from_pretrained(folders[shape], dtype=torch.float32).eval()
+        total = 0.0
+        for ids, answer, teacher in (windows := gradients.windows(SHAPES[shape])):
+            output = model(torch.tensor(ids[None]))
+            logits, teacher = torch.cat([output.start_logits, output.end_logits]), torch.tensor(teacher)
+            hard = cross_entropy(logits, torch.tensor(answer))
+            soft = kl_div(
+                (logits / gradients.TEMPERATURE).log_softmax(-1),
+                (teacher / gradients.TEMPERATURE).softmax(-1),
+                reduction="batchmean",
+            )
+            soft = soft * gradients.TEMPERATURE**2
+            total = total + (gradients.ALPHA * soft + (1 - gradients.ALPHA) * hard) / len(windows)
+        total.backward()
+        tensors |= {f"{shape}.{name}": parameter.grad.numpy() for name, parameter in model.named_parameters()}
+        tensors[f"{shape}.loss"] = total.detach().numpy()
+    save_file(tensors, HERE / "gradients.safetensors")
+
+
+TORCH = {
+    "linear": lambda x, weight, bias: (weight @ x) + bias[:, None],
+    "gelu": torch.nn.functional.gelu,
+    "softmax": lambda x: x.softmax(-1),
+    "layer_norm": lambda x, w, b: torch.nn.functional.layer_norm(x.T, x.shape[:1], w, b, 1e-12).T,
+    "attention": lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT,
+    "embeddings": lambda words, places: (words[list(gradients.IDS)] + places[list(gradients.POSITIONS)]).T,
+    "cross_entropy": lambda logits: cross_entropy(logits, torch.tensor(gradients.TARGET)),
+    "distillation": lambda logits, teacher: (
+        kl_div(
+            (logits / gradients.TEMPERATURE).log_softmax(-1),
+            (teacher.detach() / gradients.TEMPERATURE).softmax(-1),
+            reduction="sum",
+        )
+        * gradients.TEMPERATURE**2
+        + 0 * teacher.sum()
+    ),
+    "dropout": lambda x, kept: x * kept,
+}
+
+
 def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -223,6 +273,7 @@ def main() -> None:
         write_logits(folders)
         write_answers(tokenizers)
         write_squad_scores()
+        write_gradients(folders)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,646 @@
+"""The way back: gradients by hand, and the second step of distillation, on SQuAD.
+
+A backward function takes dy, the gradient of the loss by what its kernel gave, and gives the gradients by what the kernel
+was given, each in the shape of that. As on the way forth, features are rows and tokens are columns.
+
+A step of training takes a batch of windows, divided among the threads; each thread goes forth and back with its own and
+adds up gradients of its own, which are summed in a fixed order. So the same seed gives the same weights on the same
+number of threads, however often the work was interrupted: what is random in a step depends on its number alone.
+
+Source: Sanh et al. 2019, section 3 ("a second step of distillation"), and the script of their SQuAD experiment.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from . import hub
+from .arguments import check_integer
+from .files import write_whole
+from .kernels import attention, gelu, layer_norm, linear, normal_cdf, softmax
+from .model import DistilBertForQuestionAnswering
+from .parameters import Affine, Embeddings, Layer
+from .qa import DOC_STRIDE, MAX_SEQ_LEN, QuestionAnswerer
+from .schedule import Array, Team, cache_blocks, deal, threads
+from .squad import Question
+from .tensors import Weights
+from .tokenizer import Encoding
+
+MAX_QUESTION_LEN = 64  # tokens
+PACK_TOKENS = 1024  # of which a thread keeps all that is computed on the way forth
+BETA1, BETA2, EPSILON, DECAY = 0.9, 0.999, 1e-8, 0.01
+WARMUP, CLIP = 0.06, 1.0
+CURVE = 100  # steps
+
+Part = TypeVar("Part")
+Ids = NDArray[np.integer]
+
+
+def linear_backward(dy: Array, x: Array, weight: Array, gradient: Affine) -> Array:
+    """y = W x + b: dx = W^T dy, dW = dy x^T, db = the sum of dy over the tokens.
+
+    dy: (out, tokens), x: (in, tokens), weight: (out, in) -> dx: (in, tokens). dW and db are added to gradient.
+    """
+    np.add(gradient.weight, dy @ x.T, out=gradient.weight)
+    np.add(gradient.bias, dy.sum(axis=1), out=gradient.bias)
+    return weight.T @ dy
+
+
+def gelu_backward(dy: Array, x: Array) -> Array:
+    """y = x Phi(x): dx = dy (Phi(x) + x phi(x)), where phi is the normal density, Phi's derivative.
+
+    dy, x: any shape of one axis or more -> that shape.
+    """
+    dx = np.empty_like(x)
+    for rows in cache_blocks(x):
+        density = np.exp(-0.5 * x[rows] * x[rows]) / math.sqrt(2 * math.pi)
+        density *= x[rows]
+        density += normal_cdf(x[rows])
+        np.multiply(dy[rows], density, out=dx[rows])
+    return dx
+
+
+def softmax_backward(dp: Array, p: Array, axis: int = -1) -> Array:
+    """p = exp(x) / sum(exp(x)): dp_i/dx_j = p_i (delta_ij - p_j), so dx = p (dp - sum(dp p)). dp, p: (...) -> (...)."""
+    dx = dp * p
+    dx -= p * dx.sum(axis=axis, keepdims=True)
+    return dx
+
+
+def layer_norm_backward(dy: Array, x: Array, weight: Array, gradient: Affine, eps: float = 1e-12) -> Array:
+    """y = n w + b, n = (x - mean) / s: with g = dy w, dx = (g - mean(g) - n mean(g n)) / s, dw = sum(dy n), db = sum(dy).
+
+    The means are over the features, as mean and s depend on all of them; the sums are over the tokens.
+    dy, x: (dim, tokens), weight: (dim,) -> (dim, tokens). dw and db are added to gradient.
+    """
+    average = np.full(len(x), 1 / len(x), x.dtype)
+    n = x - average @ x
+    s = np.sqrt(average @ (n * n) + eps)
+    n /= s
+    np.add(gradient.weight, (dy * n).sum(axis=1), out=gradient.weight)
+    np.add(gradient.bias, dy.sum(axis=1), out=gradient.bias)
+    g = dy * weight[:, None]
+    dx = g - average @ g
+    dx -= n * (average @ (g * n))
+    dx /= s
+    return dx
+
+
+def attention_backward(
+    dy: Array, query: Array, key: Array, value: Array, p: Array, kept: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """y = V P, P = softmax(S), S = K^T Q / sqrt(d): dV = dy P^T, dP = V^T dy, dQ = K dS / sqrt(d), dK = Q dS^T / sqrt(d).
+
+    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> three of (..., d, tokens). kept: what dropout
+    multiplied P with, if it did.
+    """
+    dp = value.swapaxes(-1, -2) @ dy
+    dropped = p if kept is None else p * kept
+    if kept is not None:
+        dp *= kept
+    ds = softmax_backward(dp, p, axis=-2)
+    ds *= 1.0 / math.sqrt(query.shape[-2])
+    return key @ ds, query @ ds.swapaxes(-1, -2), dy @ dropped.swapaxes(-1, -2)
+
+
+def embeddings_backward(dx: Array, ids: Ids, positions: Ids, gradient: Embeddings) -> None:
+    """x = W[id] + P[position]: the gradient of a row is the sum of those of all tokens that took it.
+
+    dx: (dim, tokens), ids, positions: (tokens,). Added to gradient; to that of the words only if it has rows.
+    """
+    np.add.at(gradient.position_embeddings, positions, dx.T)
+    if len(gradient.word_embeddings):
+        np.add.at(gradient.word_embeddings, ids, dx.T)
+
+
+def dropout(shape: tuple[int, ...], rate: float, random: np.random.Generator) -> Array | None:
+    """What to multiply with on the way forth, and the gradient on the way back: 0 at that rate, else 1 / (1 - rate)."""
+    if not rate:
+        return None
+    return (random.random(shape, np.float32) >= rate) * np.float32(1 / (1 - rate))
+
+
+def cross_entropy(logits: Array, target: int) -> tuple[float, Array]:
+    """-log softmax(logits)[target], and its gradient, softmax(logits) - onehot(target). logits: (n,)."""
+    p = softmax(logits)
+    loss = -math.log(max(float(p[target]), 1e-38))
+    p[target] -= 1
+    return loss, p
+
+
+def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[float, Array]:
+    """T^2 KL(softmax(teacher / T) || softmax(logits / T)), and its gradient, T (softmax(logits / T) - softmax(teacher / T)).
+
+    The square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
+    """
+    p, q = softmax(logits / temperature), softmax(teacher / temperature)
+    loss = temperature**2 * float((q * (np.log(np.maximum(q, 1e-38)) - np.log(np.maximum(p, 1e-38)))).sum())
+    return loss, temperature * (p - q)
+
+
+class Loss(NamedTuple):
+    """alpha distillation + (1 - alpha) cross-entropy, the mean of that of the start and that of the end."""
+
+    alpha: float = 0.5
+    temperature: float = 2.0
+
+    def __call__(self, logits: Array, answer: tuple[int, int], teacher: Array | None) -> tuple[float, Array]:
+        """The loss of one window and its gradient.
+
+        logits: (2, tokens), of start and end; answer: the tokens it starts and ends with; teacher: (2, tokens) logits, or
+        None for cross-entropy alone -> loss, (2, tokens).
+        """
+        loss, gradient = 0.0, np.empty_like(logits)
+        for i in range(2):
+            hard, by_hard = cross_entropy(logits[i], answer[i])
+            if teacher is None:
+                loss, gradient[i] = loss + hard / 2, by_hard / 2
+                continue
+            soft, by_soft = distillation(logits[i], teacher[i].astype(logits.dtype), self.temperature)
+            loss += (self.alpha * soft + (1 - self.alpha) * hard) / 2
+            gradient[i] = (self.alpha * by_soft + (1 - self.alpha) * by_hard) / 2
+        return loss, gradient
+
+
+class Window(NamedTuple):
+    """What the model is trained with: tokens, the first and the last of the answer, and the teacher's logits."""
+
+    ids: Ids
+    answer: tuple[int, int]  # (0, 0), [CLS], if it is not in this window
+    teacher: Array | None = None  # (2, tokens)
+
+
+class Settings(NamedTuple):
+    """How to train. Defaults are those of the paper's script where it has them.
+
+    epochs: how often every window is seen; lr: the highest learning rate, reached after a warm-up and followed by a
+    linear decay to 0; batch_tokens: of a step; dropout: its rate; freeze_words: leave the word embeddings as they are.
+    """
+
+    epochs: int = 1
+    lr: float = 5e-5
+    batch_tokens: int = 4096
+    seed: int = 0
+    alpha: float = 0.5
+    temperature: float = 2.0
+    dropout: float = 0.1
+    freeze_words: bool = False
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError that names the setting and what it must be."""
+        for name in ("epochs", "batch_tokens"):
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
+        for name, fits, needed in (
+            ("lr", 0 < self.lr < math.inf, "more than 0"),
+            ("alpha", 0 <= self.alpha <= 1, "from 0 to 1"),
+            ("temperature", 0 < self.temperature < math.inf, "more than 0"),
+            ("dropout", 0 <= self.dropout < 1, "from 0 to less than 1"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {needed}, got {getattr(self, name):g}.")
+
+
+class Parameters(NamedTuple):
+    """All that is trained, and in the same shapes its gradient. The arrays are the model's own."""
+
+    embeddings: Embeddings
+    layers: tuple[Layer, ...]
+    qa_outputs: Affine
+
+
+def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Parameters:
+    """The parameters of a model, those of the words only without freeze_words.
+
+    Word embeddings stored in float16 become the model's dtype first if they are trained.
+    """
+    embeddings = model.distilbert.embeddings
+    if not freeze_words:
+        words = embeddings.word_embeddings.astype(model.dtype, copy=False)
+        embeddings = model.distilbert.embeddings = embeddings._replace(word_embeddings=words)
+    words = embeddings.word_embeddings[: 0 if freeze_words else None]
+    return Parameters(embeddings._replace(word_embeddings=words), model.distilbert.layers, model.qa_outputs)
+
+
+def each(function: Callable[[Array], Array], part: Part) -> Part:
+    """The same structure with function of every array."""
+    if isinstance(part, np.ndarray):
+        return function(part)
+    items = [each(function, item) for item in part]
+    return type(part)(*items) if hasattr(part, "_fields") else tuple(items)
+
+
+def arrays(part: Any) -> Iterator[Array]:
+    """Every array of a structure, in its order."""
+    if isinstance(part, np.ndarray):
+        yield part
+    else:
+        for item in part:
+            yield from arrays(item)
+
+
+class Forth(NamedTuple):
+    """What a layer computed on the way forth and needs on the way back. Names as in model.py and trace.py."""
+
+    x: Array
+    qkv: Array  # (n_heads, 3, d, tokens)
+    probabilities: list[Array]  # of each input, (n_heads, keys, queries)
+    kept: list[Array | None]  # by dropout, of those
+    context: Array
+    attended: Array  # sa_layer_norm.input
+    middle: Array  # sa_layer_norm
+    lin1: Array
+    activation: Array
+    kept_ffn: Array | None
+    output: Array  # output_layer_norm.input
+
+
+def layer_forward(
+    x: Array, layer: Layer, n_heads: int, inputs: list[slice], rate: float, random: np.random.Generator
+) -> tuple[Array, Forth]:
+    """One transformer block with dropout. x: (dim, tokens), inputs: the columns of each -> (dim, tokens)."""
+    dim, tokens = x.shape
+    qkv = linear(x, *layer.attention.qkv).reshape(n_heads, 3, dim // n_heads, tokens)
+    context = np.empty((n_heads, dim // n_heads, tokens), x.dtype)
+    probabilities, kept = [], []
+    for columns in inputs:
+        query, key, value = qkv[..., columns].swapaxes(0, 1)
+        p = np.empty((n_heads, query.shape[-1], query.shape[-1]), x.dtype)
+        attention(query, key, value, out=context[..., columns], probabilities=p)
+        mask = dropout(p.shape, rate, random)
+        if mask is not None:
+            context[..., columns] = value @ (p * mask)
+        probabilities.append(p)
+        kept.append(mask)
+    context = context.reshape(dim, tokens)
+    attended = linear(context, *layer.attention.out_lin)
+    attended += x
+    middle = layer_norm(attended, *layer.sa_layer_norm)
+    lin1 = linear(middle, *layer.ffn.lin1)
+    activation = gelu(lin1)
+    output = linear(activation, *layer.ffn.lin2)
+    kept_ffn = dropout(output.shape, rate, random)
+    if kept_ffn is not None:
+        output *= kept_ffn
+    output += middle
+    forth = Forth(x, qkv, probabilities, kept, context, attended, middle, lin1, activation, kept_ffn, output)
+    return layer_norm(output, *layer.output_layer_norm), forth
+
+
+def layer_backward(dy: Array, layer: Layer, forth: Forth, inputs: list[slice], gradient: Layer) -> Array:
+    """The way back through one block: the same steps in reverse; where two ways met in a sum, both get its gradient."""
+    d_output = layer_norm_backward(dy, forth.output, layer.output_layer_norm.weight, gradient.output_layer_norm)
+    d_lin2 = d_output if forth.kept_ffn is None else d_output * forth.kept_ffn
+    d_activation = linear_backward(d_lin2, forth.activation, layer.ffn.lin2.weight, gradient.ffn.lin2)
+    d_lin1 = gelu_backward(d_activation, forth.lin1)
+    d_middle = linear_backward(d_lin1, forth.middle, layer.ffn.lin1.weight, gradient.ffn.lin1)
+    d_middle += d_output
+    d_attended = layer_norm_backward(d_middle, forth.attended, layer.sa_layer_norm.weight, gradient.sa_layer_norm)
+    d_context = linear_backward(
+        d_attended, forth.context, layer.attention.out_lin.weight, gradient.attention.out_lin
+    ).reshape(forth.qkv[:, 0].shape)
+    d_qkv = np.empty_like(forth.qkv)
+    for columns, p, kept in zip(inputs, forth.probabilities, forth.kept):
+        query, key, value = forth.qkv[..., columns].swapaxes(0, 1)
+        parts = attention_backward(d_context[..., columns], query, key, value, p, kept)
+        for i, part in enumerate(parts):
+            d_qkv[:, i, :, columns] = part
+    dx = linear_backward(d_qkv.reshape(-1, dy.shape[1]), forth.x, layer.attention.qkv.weight, gradient.attention.qkv)
+    dx += d_attended
+    return dx
+
+
+def loss_and_gradient(
+    model: DistilBertForQuestionAnswering,
+    windows: Sequence[Window],
+    loss: Loss,
+    gradient: Parameters,
+    rate: float = 0.0,
+    random: np.random.Generator | None = None,
+    share: float = 1.0,
+) -> float:
+    """The summed loss of some windows, each times share, and its gradient, added to what gradient holds.
+
+    rate: of dropout after the embeddings, on the attention's probabilities, after each feed-forward network and before
+    the head, as in transformers' DistilBERT; random: where it takes its numbers from.
+    """
+    random = random or np.random.default_rng(0)
+    config, encoder = model.config, model.distilbert
+    ids = np.concatenate([window.ids for window in windows])
+    positions = np.concatenate([np.arange(len(window.ids)) for window in windows])
+    ends = np.cumsum([len(window.ids) for window in windows]).tolist()
+    inputs = [slice(start, end) for start, end in zip([0, *ends], ends)]
+
+    words = encoder.embeddings.word_embeddings[ids].astype(model.dtype, copy=False)
+    embedded = np.ascontiguousarray((words + encoder.embeddings.position_embeddings[positions]).T)
+    x = layer_norm(embedded, *encoder.embeddings.LayerNorm)
+    kept_first = dropout(x.shape, rate, random)
+    if kept_first is not None:
+        x *= kept_first
+    way = []
+    for layer in encoder.layers:
+        x, forth = layer_forward(x, layer, config.n_heads, inputs, rate, random)
+        way.append(forth)
+    kept_last = dropout(x.shape, rate, random)
+    if kept_last is not None:
+        x *= kept_last
+    logits = linear(x, *model.qa_outputs)
+
+    total, d_logits = 0.0, np.empty_like(logits)
+    for window, columns in zip(windows, inputs):
+        one, by_logits = loss(logits[:, columns], window.answer, window.teacher)
+        total += one * share
+        d_logits[:, columns] = by_logits * share
+
+    dx = linear_backward(d_logits, x, model.qa_outputs.weight, gradient.qa_outputs)
+    if kept_last is not None:
+        dx *= kept_last
+    for layer, forth, layer_gradient in reversed(list(zip(encoder.layers, way, gradient.layers))):
+        dx = layer_backward(dx, layer, forth, inputs, layer_gradient)
+    if kept_first is not None:
+        dx *= kept_first
+    norm = encoder.embeddings.LayerNorm
+    dx = layer_norm_backward(dx, embedded, norm.weight, gradient.embeddings.LayerNorm)
+    embeddings_backward(dx, ids, positions, gradient.embeddings)
+    return total
+
+
+def training_windows(
+    questions: Sequence[Question], qa: QuestionAnswerer
+) -> tuple[list[Ids], list[tuple[int, int]], list[str]]:
+    """What is trained with: the token ids of every window, and the tokens its answer starts and ends with.
+
+    The answer is the first that people gave; a window that does not hold it has (0, 0), [CLS]. Returns the ids of
+    questions whose answer does not stand in the context where it should, too. They have no window.
+    """
+    limit = min(MAX_SEQ_LEN, qa.model.config.max_position_embeddings)
+    stride = min(DOC_STRIDE, limit // 2)
+    windows, answers, bad = [], [], []
+    for question in questions:
+        text, start = question.answers[0], question.starts[0]
+        if type(start) is not int or not text or start < 0 or not question.context.startswith(text, start):
+            bad.append(question.id)
+            continue
+        for window in qa.tokenizer.windows(question.question, question.context, limit, stride, MAX_QUESTION_LEN):
+            windows.append(np.array(window.ids, np.int32))
+            answers.append(_answer_tokens(window, start, start + len(text)))
+    return windows, answers, bad
+
+
+def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int]:
+    first = last = 0
+    for i, (sequence, (low, high)) in enumerate(zip(window.sequence_ids, window.offsets)):
+        if sequence == 1 and low <= start < high:
+            first = i
+        if sequence == 1 and low < end <= high:
+            last = i
+    return (first, last) if first and last else (0, 0)
+
+
+def with_teachers(
+    windows: Sequence[Ids], answers: Sequence[tuple[int, int]], teachers: Sequence[Sequence[Array]]
+) -> list[Window]:
+    """What to train with; of several teachers the mean logits. teachers: for each of them (2, tokens) of every window."""
+    logits = [np.mean(of_window, axis=0) for of_window in zip(*teachers)] or [None] * len(windows)
+    return [Window(*one) for one in zip(windows, answers, logits)]
+
+
+def batches(lengths: Sequence[int], settings: Settings) -> list[list[int]]:
+    """The windows of every step, drawn without repetition in each epoch, as many as fit in batch_tokens."""
+    plan: list[list[int]] = []
+    for epoch in range(settings.epochs):
+        held = settings.batch_tokens + 1
+        for i in np.random.default_rng([settings.seed, epoch]).permutation(len(lengths)).tolist():
+            if held + lengths[i] > settings.batch_tokens:
+                plan.append([])
+                held = 0
+            plan[-1].append(i)
+            held += lengths[i]
+    return plan
+
+
+class State:
+    """Training under way: the parameters, the running means of AdamW, and the steps done."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.mean = each(np.zeros_like, parameters)
+        self.square = each(np.zeros_like, parameters)
+        self.losses: list[float] = []  # of every step done
+
+    def curve(self) -> list[float]:
+        """The mean loss of every CURVE steps, and of those since."""
+        return [float(np.mean(self.losses[i : i + CURVE])) for i in range(0, len(self.losses), CURVE)]
+
+    def save(self, path: Path, about: dict[str, Any]) -> None:
+        """Write all of it, whole or not at all. about: what it must be gone on with."""
+        tensors = {f"{name}.{i}": array for name, part in self._parts() for i, array in enumerate(arrays(part))}
+        metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses)}
+        with write_whole(path, binary=True) as file:
+            file.write(save(tensors, metadata))
+
+    def load(self, path: Path, about: dict[str, Any]) -> None:
+        """Go on from there, the parameters of the model included. Raises ValueError if it is of something else."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata()
+                if json.loads(metadata["about"]) != about:
+                    raise ValueError(
+                        "it was made with other data or settings. Use another folder, or the same as before"
+                    )
+                for name, part in self._parts():
+                    for i, array in enumerate(arrays(part)):
+                        array[:] = file.get_tensor(f"{name}.{i}")
+                self.losses = json.loads(metadata["losses"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: training cannot go on from it ({error}).") from error
+
+    def _parts(self) -> list[tuple[str, Parameters]]:
+        return [("parameters", self.parameters), ("mean", self.mean), ("square", self.square)]
+
+
+def train(
+    model: DistilBertForQuestionAnswering, windows: Sequence[Window], settings: Settings, state: State
+) -> Iterator[tuple[int, int, int]]:
+    """Train, one step for each item taken: (steps done, steps in all, its tokens).
+
+    state: where to begin; it goes along. Raises ValueError when the loss is not finite.
+    """
+    lengths = [len(window.ids) for window in windows]
+    plan = batches(lengths, settings)
+    loss = Loss(settings.alpha, settings.temperature)
+    gradients: list[Parameters] = []
+    while (step := len(state.losses)) < len(plan):
+        batch = plan[step]
+        tokens = sum(lengths[i] for i in batch)
+        with threads(model.config.dim * tokens) as team:
+            while len(gradients) < team.n_threads:
+                gradients.append(each(np.zeros_like, state.parameters))
+            losses = [0.0] * team.n_threads
+
+            def go(number: int) -> None:
+                mine = [batch[i] for i in shares[number]]
+                for first, pack in enumerate(_packs(mine, lengths)):
+                    random = np.random.default_rng([settings.seed, step, number, first])
+                    some = [windows[i] for i in pack]
+                    with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
+                        losses[number] += loss_and_gradient(
+                            model, some, loss, gradients[number], settings.dropout, random, 1 / len(batch)
+                        )
+
+            shares = deal([lengths[i] for i in batch], team.n_threads)
+            team.run(go, range(team.n_threads))
+            if not math.isfinite(sum(losses)):
+                raise ValueError(f"the loss of step {step} is not finite. Lower the learning rate.")
+            adamw(state, gradients, learning_rate(step, len(plan), settings.lr), team)
+        state.losses.append(sum(losses))
+        yield step + 1, len(plan), tokens
+
+
+def _packs(batch: list[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """The batch in pieces of about PACK_TOKENS, which bounds the memory of the way forth."""
+    pack: list[int] = []
+    for i in batch:
+        pack.append(i)
+        if sum(lengths[j] for j in pack) >= PACK_TOKENS:
+            yield pack
+            pack = []
+    if pack:
+        yield pack
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Linear warm-up over the first WARMUP of the steps, then linear decay to 0."""
+    warmup = max(1, int(WARMUP * steps))
+    return highest * min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+
+
+def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> None:
+    """One step of AdamW on the sum of the gradients, cut to norm CLIP; weight decay on matrices and tables alone.
+
+    m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (m' / (sqrt(v') + eps) + decay p), where m' and v' are m and v
+    divided by 1 - b^t. The gradients are 0 afterwards. Raises ValueError if they are not finite. Source: Loshchilov and Hutter 2019, algorithm 2.
+    """
+    step = len(state.losses) + 1
+    parts = list(zip(*(arrays(part) for part in (state.parameters, state.mean, state.square, *gradients))))
+    squares = [0.0] * len(parts)
+
+    def add_up(number: int) -> None:
+        first, *others = parts[number][3:]
+        for other in others:
+            np.add(first, other, out=first)
+        squares[number] = float(np.vdot(first, first))
+
+    def update(number: int) -> None:
+        p, m, v, g, *others = parts[number]
+        g *= scale
+        m *= BETA1
+        m += (1 - BETA1) * g
+        g *= g
+        v *= BETA2
+        g *= 1 - BETA2
+        v += g
+        change = np.sqrt(v / (1 - BETA2**step), out=g)
+        change += EPSILON
+        np.divide(m, change, out=change)
+        change *= lr / (1 - BETA1**step)
+        if p.ndim > 1:
+            p *= 1 - lr * DECAY
+        p -= change
+        for gradient in (g, *others):
+            gradient[:] = 0
+
+    team.run(add_up, range(len(parts)))
+    norm = math.sqrt(sum(squares))
+    if not math.isfinite(norm):
+        raise ValueError(f"the gradient of step {step - 1} is not finite. Lower the learning rate.")
+    scale = min(1.0, CLIP / (norm + 1e-6))
+    team.run(update, range(len(parts)))
+
+
+def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iterable[tuple[Array, Array]]) -> None:
+    """Write a teacher's file, safetensors: start_logits and end_logits, float32 (tokens of all windows,), one window after
+    another; lengths, int64 (windows,); and in its metadata tokens_sha256, of all token ids as int32.
+    """
+    start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits))
+    tensors = {"start_logits": start, "end_logits": end, "lengths": np.array([len(window) for window in windows])}
+    with write_whole(path, binary=True) as file:
+        file.write(save(tensors, {"tokens_sha256": tokens_sha256(windows)}))
+
+
+def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array]:
+    """A teacher's logits for each window, (2, tokens). Raises ValueError if they are not those of these windows."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            start, end, lengths = (file.get_tensor(name) for name in ("start_logits", "end_logits", "lengths"))
+            digest = (file.metadata() or {}).get("tokens_sha256")
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
+    if lengths.tolist() != [len(window) for window in windows] or digest not in (None, tokens_sha256(windows)):
+        raise ValueError(
+            f"{path}: not of these questions, or cut into tokens otherwise. Write it with the same file and model."
+        )
+    if not start.shape == end.shape == (lengths.sum(),) or not (np.isfinite(start).all() and np.isfinite(end).all()):
+        raise ValueError(
+            f"{path}: start_logits and end_logits need a finite number for each of {lengths.sum()} tokens."
+        )
+    return np.split(np.stack([start, end]), np.cumsum(lengths)[:-1], axis=1)
+
+
+def tokens_sha256(windows: Sequence[Ids]) -> str:
+    """Of the token ids of all windows, as int32."""
+    return hashlib.sha256(np.concatenate(windows).astype("<i4").tobytes()).hexdigest()
+
+
+def write_checkpoint(folder: Path, model: DistilBertForQuestionAnswering, source: Path, about: dict[str, Any]) -> None:
+    """Write the model beside copies of the other files of the checkpoint it came from, each whole or not at all.
+
+    Weights are stored under their published names, as float16 if they were there, else float32.
+    """
+    dtype = next(iter(Weights(source).values())).dtype
+    tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in named(model).items()}
+    for name in hub.FETCHED:
+        if (source / name).is_file() and not name.startswith("model"):
+            with write_whole(folder / name, binary=True) as file:
+                file.write((source / name).read_bytes())
+    with write_whole(folder / "training.json") as file:
+        json.dump(about, file, indent=1)
+    with write_whole(folder / "model.safetensors", binary=True) as file:
+        file.write(save(tensors, {"format": "pt"}))
+
+
+def named(model: DistilBertForQuestionAnswering) -> dict[str, Array]:
+    """The model's parameters by their published names."""
+    embeddings, name = model.distilbert.embeddings, "distilbert.embeddings"
+    tensors = {
+        f"{name}.word_embeddings.weight": embeddings.word_embeddings,
+        f"{name}.position_embeddings.weight": embeddings.position_embeddings,
+    }
+    affine = {f"{name}.LayerNorm": embeddings.LayerNorm, "qa_outputs": model.qa_outputs}
+    dim, n_heads = model.config.dim, model.config.n_heads
+    for i, layer in enumerate(model.distilbert.layers):
+        name = f"distilbert.transformer.layer.{i}"
+        weight, bias = (array.reshape(n_heads, 3, dim // n_heads, -1) for array in layer.attention.qkv)
+        for number, part in enumerate("qkv"):
+            affine[f"{name}.attention.{part}_lin"] = Affine(
+                weight[:, number].reshape(dim, dim), bias[:, number].reshape(dim)
+            )
+        affine |= {
+            f"{name}.attention.out_lin": layer.attention.out_lin,
+            f"{name}.sa_layer_norm": layer.sa_layer_norm,
+            f"{name}.ffn.lin1": layer.ffn.lin1,
+            f"{name}.ffn.lin2": layer.ffn.lin2,
+            f"{name}.output_layer_norm": layer.output_layer_norm,
+        }
+    for name, (weight, bias) in affine.items():
+        tensors |= {f"{name}.weight": weight, f"{name}.bias": bias}
+    return tensors

@@ -1,0 +1,452 @@
+"""Gradients against PyTorch's and against central differences; training that is stopped and goes on; bad data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+from reference import gradients
+from reference.checkpoints import SHAPES, random_weights
+from safetensors.numpy import load_file, save_file
+
+from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, hub, train
+from numpy_distilbert.cli import main
+from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
+from numpy_distilbert.parameters import Affine, Config, Embeddings
+from numpy_distilbert.squad import read_questions
+from numpy_distilbert.train import Loss, Settings, Window, arrays, each, loss_and_gradient, trainable
+
+EXPECTED = load_file(REFERENCE / "gradients.safetensors")
+OPERATIONS = gradients.operations()
+
+
+def affine_like(weight, bias):
+    return Affine(np.zeros_like(weight), np.zeros_like(bias))
+
+
+def with_affine(backward):
+    """A backward function that adds to a gradient, as one that gives all of them."""
+
+    def all_of_them(dy, x, weight, bias):
+        gradient = affine_like(weight, bias)
+        return backward(dy, x, weight, gradient), *gradient
+
+    return all_of_them
+
+
+def attention_backward(dy, query, key, value):
+    p = np.empty((*query.shape[:-2], query.shape[-1], query.shape[-1]), query.dtype)
+    attention(query, key, value, probabilities=p)
+    return train.attention_backward(dy, query, key, value, p)
+
+
+def embeddings_backward(dy, words, places):
+    gradient = Embeddings(np.zeros_like(words), np.zeros_like(places), Affine(words, places))
+    train.embeddings_backward(dy, np.array(gradients.IDS), np.array(gradients.POSITIONS), gradient)
+    return gradient.word_embeddings, gradient.position_embeddings
+
+
+# forth, and back: dy and the inputs -> the gradients by the inputs
+KERNELS = {
+    "linear": (linear, with_affine(train.linear_backward)),
+    "gelu": (gelu, lambda dy, x: (train.gelu_backward(dy, x),)),
+    "softmax": (softmax, lambda dy, x: (train.softmax_backward(dy, softmax(x)),)),
+    "layer_norm": (layer_norm, with_affine(train.layer_norm_backward)),
+    "attention": (attention, attention_backward),
+    "embeddings": (
+        lambda words, places: (words[list(gradients.IDS)] + places[list(gradients.POSITIONS)]).T,
+        embeddings_backward,
+    ),
+    "cross_entropy": (
+        lambda x: train.cross_entropy(x, gradients.TARGET)[0],
+        lambda dy, x: (dy * train.cross_entropy(x, gradients.TARGET)[1],),
+    ),
+    "distillation": (
+        lambda x, teacher: train.distillation(x, teacher, gradients.TEMPERATURE)[0],
+        lambda dy, x, teacher: (dy * train.distillation(x, teacher, gradients.TEMPERATURE)[1],),
+    ),
+    "dropout": (lambda x, kept: x * kept, lambda dy, x, kept: (dy * kept,)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_backward_equals_pytorch(name):
+    inputs, dy = OPERATIONS[name]
+    for i, found in enumerate(KERNELS[name][1](dy, *inputs)):
+        expected = EXPECTED[f"{name}.{i}"]
+        assert found.dtype == np.float32 and found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-3)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_backward_equals_central_differences(name):
+    inputs, dy = OPERATIONS[name]
+    inputs, dy = [x.astype(np.float64) for x in inputs], np.float64(dy)
+    forward, backward = KERNELS[name]
+    for x, found in zip(inputs, backward(dy, *inputs)):
+        for place in np.ndindex(x.shape):
+            value, h = x[place], 1e-5
+            high, low = ((forward(*inputs) * dy).sum() for x[place] in (value + h, value - h))
+            x[place] = value
+            assert abs((high - low) / (2 * h) - found[place]) <= 1e-7 * max(1, abs(found[place]))
+
+
+def random_model(shape, dtype):
+    weights = random_weights(SHAPES[shape], seed=list(SHAPES).index(shape))
+    return DistilBertForQuestionAnswering(Config(**SHAPES[shape]), weights, dtype)
+
+
+def windows_of(shape):
+    return [Window(*window) for window in gradients.windows(SHAPES[shape])]
+
+
+LOSS = Loss(gradients.ALPHA, gradients.TEMPERATURE)
+
+
+@pytest.mark.parametrize("shape", gradients.MODELS)
+def test_the_whole_model_equals_pytorch(shape):
+    model, windows = random_model(shape, "float32"), windows_of(shape)
+    model.distilbert.config, model.qa_outputs  # the gradient has the structure of the model, and its names
+    gradient = each(np.zeros_like, trainable(model, freeze_words=False))
+    loss = loss_and_gradient(model, windows, LOSS, gradient, share=1 / 3)
+    assert loss == pytest.approx(float(EXPECTED[f"{shape}.loss"]), rel=1e-5)
+    encoder = model.distilbert
+    encoder.embeddings, encoder.layers, model.qa_outputs = gradient
+    found = train.named(model)
+    assert {f"{shape}.{name}" for name in found} | {f"{shape}.loss"} == {n for n in EXPECTED if n.startswith(shape)}
+    for name, array in found.items():
+        expected = EXPECTED[f"{shape}.{name}"]
+        # what is 0 but for rounding, as the gradient of a key's bias is, is compared with the largest of the layer
+        assert np.abs(array - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-2), name
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_the_whole_model_equals_central_differences(rate):
+    model, windows = random_model("odd", "float64"), windows_of("odd")
+    parameters = trainable(model, freeze_words=False)
+
+    def loss(gradient):
+        return loss_and_gradient(model, windows, LOSS, gradient, rate, np.random.default_rng(3))
+
+    gradient, unused = each(np.zeros_like, parameters), each(np.zeros_like, parameters)
+    loss(gradient)
+    random = np.random.RandomState(0)
+    for array, found in zip(arrays(parameters), arrays(gradient)):
+        for _ in range(5):
+            place, h = tuple(random.randint(0, n) for n in array.shape), 1e-5
+            value = array[place]
+            high, low = (loss(unused) for array[place] in (value + h, value - h))
+            array[place] = value
+            assert abs((high - low) / (2 * h) - found[place]) <= 1e-7 * max(1, abs(found[place]))
+
+
+def test_gradients_add_up():
+    model, windows = random_model("odd", "float64"), windows_of("odd")
+    together, apart = (each(np.zeros_like, trainable(model, False)) for _ in range(2))
+    loss = loss_and_gradient(model, windows, LOSS, together)
+    assert sum(loss_and_gradient(model, [window], LOSS, apart) for window in windows) == pytest.approx(loss)
+    for one, other in zip(arrays(together), arrays(apart)):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_frozen_words_have_no_gradient():
+    model = random_model("odd", "float32")
+    gradient = each(np.zeros_like, trainable(model, freeze_words=True))
+    assert gradient.embeddings.word_embeddings.shape == (0, 15)
+    loss_and_gradient(model, windows_of("odd"), LOSS, gradient)
+    assert gradient.embeddings.position_embeddings.any()
+
+
+def test_the_forward_pass_of_training_is_that_of_the_model():
+    model, (window, *_) = random_model("odd", "float64"), windows_of("odd")
+    output = model(window.ids[None])
+    expected = LOSS(np.stack([output.start_logits[0], output.end_logits[0]]), window.answer, window.teacher)[0]
+    gradient = each(np.zeros_like, trainable(model, False))
+    assert loss_and_gradient(model, [window], LOSS, gradient) == pytest.approx(expected, rel=1e-12)
+
+
+def test_dropout_keeps_the_mean():
+    random = np.random.default_rng(0)
+    kept = train.dropout((400, 500), 0.3, random)
+    assert set(np.unique(kept)) == {0, np.float32(1 / 0.7)} and abs(kept.mean() - 1) < 0.01
+    assert train.dropout((4, 5), 0.0, random) is None
+
+
+def test_without_a_teacher_alpha_means_nothing():
+    logits = gradients.random(2, 7)
+    assert Loss(0.9)(logits, (1, 2), None)[0] == Loss(0.0)(logits, (1, 2), logits)[0]
+    assert Loss(1.0)(logits, (1, 2), logits)[0] == pytest.approx(0, abs=1e-6)  # its own teacher
+
+
+def adam_by_the_book(p, gs, lrs, decay):
+    m = v = np.zeros_like(p)
+    for t, (g, lr) in enumerate(zip(gs, lrs), 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        p = p - lr * (m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + decay * p)
+    return p
+
+
+def test_adamw_is_the_algorithm(monkeypatch):
+    model = random_model("one_head", "float64")
+    state = train.State(trainable(model, False))
+    before = each(np.copy, state.parameters)
+    random, given = np.random.RandomState(0), []
+    for lr in (0.01, 0.02, 0.005):
+        parts = [each(lambda a: random.standard_normal(a.shape) * 1e-3, before) for _ in range(2)]
+        given.append(([a + b for a, b in zip(*map(arrays, parts))], lr))
+        train.adamw(state, parts, lr, train.Team())
+        assert not any(array.any() for part in parts for array in arrays(part))
+        state.losses.append(0.0)
+    norms = [np.sqrt(sum((g * g).sum() for g in gs)) for gs, _ in given]
+    assert max(norms) < 1  # not cut
+    for i, (p, q) in enumerate(zip(arrays(before), arrays(state.parameters))):
+        decay = 0.01 if p.ndim > 1 else 0
+        np.testing.assert_allclose(
+            q, adam_by_the_book(p, [g[i] for g, _ in given], [lr for _, lr in given], decay), rtol=1e-9
+        )
+
+
+def test_a_large_gradient_is_cut_to_norm_one():
+    model = random_model("one_head", "float64")
+    state = train.State(trainable(model, False))
+    train.adamw(state, [each(lambda a: np.full_like(a, 7.0), state.parameters)], 0.0, train.Team())
+    assert np.sqrt(sum((m * m).sum() for m in arrays(state.mean))) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [train.learning_rate(step, 100, 1.0) for step in range(100)]
+    assert rates[:6] == pytest.approx([i / 6 for i in range(1, 7)]) and rates[-1] == pytest.approx(1 / 94)
+    assert max(rates) == 1 and sorted(rates[6:], reverse=True) == rates[6:]
+    assert train.learning_rate(0, 1, 1.0) == 1
+
+
+def test_an_epoch_has_every_window_once():
+    lengths = [5, 9, 30, 7, 7, 12] * 9
+    plan = train.batches(lengths, Settings(epochs=2, batch_tokens=40))
+    drawn = [i for batch in plan for i in batch]
+    assert sorted(drawn) == sorted([*range(54)] * 2) and sorted(drawn[:54]) == [*range(54)]
+    assert all(sum(lengths[i] for i in batch) <= 40 for batch in plan) and all(plan)
+    assert plan != train.batches(lengths, Settings(epochs=2, batch_tokens=40, seed=1))
+    assert train.batches([99], Settings(batch_tokens=40)) == [[0]]
+
+
+FACTS = [("Who kept the log?", "Maren Holt"), ("What is old?", "tower"), ("How long was it kept?", "forty years")]
+STORY = "The tower is old. Maren Holt kept its log for forty years."
+
+
+def squad(path, extra=()):
+    questions = [
+        {"id": str(i), "question": q, "answers": [{"text": a, "answer_start": STORY.index(a)}]}
+        for i, (q, a) in enumerate(FACTS * 3)
+    ]
+    paragraphs = [{"context": STORY, "qas": [*questions, *extra]}]
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return path
+
+
+BAD = [
+    {"id": "moved", "question": "Who?", "answers": [{"text": "Maren", "answer_start": 3}]},
+    {"id": "empty", "question": "Who?", "answers": [{"text": "", "answer_start": 3}]},
+    {"id": "nowhere", "question": "Who?", "answers": [{"text": "Maren"}]},
+    {"id": "negative", "question": "Who?", "answers": [{"text": ".", "answer_start": -1}]},
+    {"id": "unanswered", "question": "Who?", "answers": []},
+    {"id": "blank", "question": " ", "answers": [{"text": "Maren", "answer_start": 18}]},
+]
+
+
+def test_windows_hold_their_answers(embedded, tmp_path):
+    questions = read_questions(squad(tmp_path / "squad.json"))
+    ids, answers, bad = train.training_windows(questions, embedded)
+    assert len(ids) == 9 and bad == []
+    for question, window, (first, last) in zip(questions, ids, answers):
+        encoding = embedded.tokenizer(question.question, question.context)
+        assert window.tolist() == encoding.ids
+        assert STORY[encoding.offsets[first][0] : encoding.offsets[last][1]] == question.answers[0]
+
+
+def test_a_window_without_its_answer_points_to_cls(embedded):
+    context = STORY + " The gate is new." * 200
+    question = read_questions.__globals__["Question"]("a", "Who kept the log?", context, ["Maren Holt"], [18])
+    ids, answers, _ = train.training_windows([question], embedded)
+    assert len(ids) == 4 and answers[0] != (0, 0) and set(answers[1:]) == {(0, 0)}
+    assert max(map(len, ids)) == 384
+
+
+@pytest.fixture
+def distill(tmp_path, random_checkpoint):
+    """Runs the verb on the cased random checkpoint, in this process."""
+    squad(tmp_path / "squad.json")
+
+    def distill(*arguments):
+        options = ["--init", random_checkpoint("cased"), "--batch-tokens", 60, "--lr", 1e-3, *arguments]
+        return main(["distill", str(tmp_path / "squad.json"), *map(str, options)])
+
+    return distill
+
+
+def test_training_learns_and_its_checkpoint_answers(distill, tmp_path, capsys):
+    evaluate = ["--eval", tmp_path / "squad.json"]
+    assert distill("--out", tmp_path / "new", "--epochs", 40, "--dropout", 0, *evaluate) == 0
+    assert "exact match 100.00, F1 100.00 of 9 questions" in capsys.readouterr().out
+    about = json.loads((tmp_path / "new" / "training.json").read_text())
+    assert about["loss_of_100_steps"][-1] < 0.1 < about["loss_of_100_steps"][0] and about["epochs"] == 40
+    assert not (tmp_path / "new" / "state.safetensors").exists()
+    qa = QuestionAnswerer.from_pretrained(tmp_path / "new")
+    assert qa(question=FACTS[0][0], context=STORY)["answer"] == "Maren Holt"
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_weights(distill, tmp_path):
+    for name, *options in (("a",), ("b",), ("c", "--seed", 1), ("d", "--freeze-words")):
+        assert distill("--out", tmp_path / name, *options) == 0
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+    words = "distilbert.embeddings.word_embeddings.weight"
+    a, d = (load_file(tmp_path / name / "model.safetensors")[words] for name in "ad")
+    original = load_file(hub.find() / "model.safetensors")
+    assert not np.array_equal(a, d) and words in original
+
+
+def test_killed_and_gone_on_it_ends_in_the_same_weights(distill, tmp_path, random_checkpoint, capsys):
+    assert distill("--out", tmp_path / "whole", "--epochs", 60) == 0
+    command = [sys.executable, "-m", "numpy_distilbert", "distill", tmp_path / "squad.json", "--epochs", "60"]
+    command += ["--init", random_checkpoint("cased"), "--batch-tokens", "60", "--lr", "1e-3", "--save-every", "5"]
+    command += ["--out", tmp_path / "cut"]
+    state = tmp_path / "cut" / "state.safetensors"
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, 130)):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == status, errors
+        if status > 0:
+            assert output.startswith("stopped after step") and output.endswith("The same call goes on.\n")
+    assert distill("--out", tmp_path / "cut", "--epochs", 60, "--save-every", 5) == 0
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_what_was_begun_with_other_settings_is_not_gone_on_with(distill, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.cli._train", lambda qa, windows, settings, state, save, every: save() or 15)
+    assert distill("--out", tmp_path / "new") == 143
+    capsys.readouterr()
+    assert distill("--out", tmp_path / "new", "--seed", 1) == 2
+    assert "training cannot go on from it (it was made with other data or settings" in capsys.readouterr().err
+    (tmp_path / "new" / "state.safetensors").write_bytes(b"no state")
+    assert distill("--out", tmp_path / "new") == 2
+    assert "state.safetensors: training cannot go on from it" in capsys.readouterr().err
+
+
+def test_bad_questions_are_counted_and_left_out(distill, tmp_path, capsys):
+    squad(tmp_path / "squad.json", extra=BAD)
+    assert distill("--write-logits", tmp_path / "teacher.safetensors") == 0
+    output, errors = capsys.readouterr()
+    assert "logits of 9 windows" in output
+    assert "2 questions are blank or have no answer, 4 answers are not in their context" in errors
+
+
+def test_a_teacher_is_what_the_model_said(distill, tmp_path, random_checkpoint, cased):
+    assert distill("--write-logits", tmp_path / "teacher.safetensors") == 0
+    questions = read_questions(tmp_path / "squad.json")
+    ids, _, _ = train.training_windows(questions, cased)
+    logits = train.read_logits(tmp_path / "teacher.safetensors", ids)
+    for window, one in zip(ids, logits):
+        output = cased.model(window[None])
+        np.testing.assert_allclose(one, [output.start_logits[0], output.end_logits[0]], atol=1e-5)
+
+
+def test_a_student_becomes_like_its_teacher(distill, tmp_path, random_checkpoint, cased):
+    assert distill("--out", tmp_path / "teacher", "--epochs", 40, "--dropout", 0) == 0
+    teacher = QuestionAnswerer.from_pretrained(tmp_path / "teacher")
+    ids, answers, _ = train.training_windows(read_questions(tmp_path / "squad.json"), teacher)
+    train.write_logits(tmp_path / "logits.safetensors", ids, teacher.logits(ids))
+    options = [
+        "--teacher",
+        tmp_path / "logits.safetensors",
+        tmp_path / "logits.safetensors",
+        "--alpha",
+        1,
+        "--dropout",
+        0,
+    ]
+    assert distill("--out", tmp_path / "student", "--epochs", 40, *options) == 0
+    student = QuestionAnswerer.from_pretrained(tmp_path / "student")
+    distance = [np.abs(softmax(a[0]) - softmax(b[0])).max() for a, b in zip(teacher.logits(ids), student.logits(ids))]
+    assert (
+        max(distance)
+        < 0.2
+        < max(np.abs(softmax(a[0]) - softmax(b[0])).max() for a, b in zip(teacher.logits(ids), cased.logits(ids)))
+    )
+
+
+def test_several_teachers_are_their_mean():
+    a, b = gradients.random(2, 5), gradients.random(2, 5, seed=1)
+    (window,) = train.with_teachers([np.arange(5)], [(1, 2)], [[a], [b]])
+    np.testing.assert_allclose(window.teacher, (a + b) / 2)
+    assert train.with_teachers([np.arange(5)], [(1, 2)], [])[0].teacher is None
+
+
+def broken_teacher(path, **changes):
+    tensors = load_file(path) | changes
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda path: path.unlink(), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: broken_teacher(path, end_logits=None), "not a readable file of logits"),
+    (lambda path: broken_teacher(path, lengths=np.array([3, 4])), "not of these questions, or cut into tokens otherwise"),
+    (lambda path: broken_teacher(path, start_logits=np.zeros(3, np.float32)), "need a finite number for each of"),
+    (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"] * np.nan), "need a finite number for each"),
+])  # fmt: skip
+def test_a_teacher_that_does_not_fit_is_named(change, message, distill, tmp_path, capsys):
+    path = tmp_path / "teacher.safetensors"
+    assert distill("--write-logits", path) == 0
+    change(path)
+    assert distill("--out", tmp_path / "new", "--teacher", path) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--lr", "0"], "lr must be more than 0, got 0"),
+    (["--lr", "nan"], "lr must be more than 0, got nan"),
+    (["--alpha", "1.5"], "alpha must be from 0 to 1, got 1.5"),
+    (["--temperature", "0"], "temperature must be more than 0"),
+    (["--dropout", "1"], "dropout must be from 0 to less than 1"),
+    (["--epochs", "0"], "epochs must be at least 1"),
+    (["--batch-tokens", "0"], "batch_tokens must be at least 1"),
+    (["--seed", "-1"], "seed must be at least 0"),
+    (["--save-every", "0"], "--save-every must be at least 1"),
+    (["--limit", "0"], "--limit must be at least 1"),
+    (["--lr", "1e30"], "is not finite. Lower the learning rate"),
+    (["--eval", "nowhere.json"], "nowhere.json: cannot be read"),
+])  # fmt: skip
+def test_settings_that_make_no_sense_are_named(options, message, distill, tmp_path, capsys):
+    assert distill("--out", tmp_path / "new", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new" / "model.safetensors").exists()
+
+
+def test_a_model_is_not_overwritten(distill, tmp_path, capsys):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.safetensors").write_bytes(b"mine")
+    assert distill("--out", tmp_path / "new") == 2
+    assert "holds a model already" in capsys.readouterr().err and weights(tmp_path / "new") == b"mine"
+
+
+def test_a_float16_checkpoint_stays_one(tmp_path, embedded):
+    squad(tmp_path / "squad.json")
+    assert main(["distill", str(tmp_path / "squad.json"), "--limit", "3", "--out", str(tmp_path / "new")]) == 0
+    tensors = load_file(tmp_path / "new" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float16)}
+    assert tensors.keys() == load_file(hub.find() / "model.safetensors").keys()
+    assert os.stat(tmp_path / "new" / "model.safetensors").st_size < 50e6
+    assert "score" in QuestionAnswerer.from_pretrained(tmp_path / "new")(FACTS[0][0], STORY)
