@@ -1,18 +1,14 @@
 """What a checkpoint is: its shape, its size, its tokenizer, where it is from, and what it saves against BERT."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import hub
 from .checkpoint import CheckpointError, read_json
 from .model import DistilBertForQuestionAnswering
-from .parameters import Config
-from .schedule import Array
+from .parameters import Config, arrays
 from .tensors import Weights
 from .tokenizer import Tokenizer
 
@@ -38,7 +34,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "parameters": parts | {"total": sum(parts.values())},
         "bytes": {
             "disk": sum(path.stat().st_size for path in weights.files),
-            "memory": sum(array.nbytes for array in _arrays(_parts(model))),
+            "memory": sum(array.nbytes for array in arrays(_parts(model))),
         },
         "tokenizer": {
             "pieces": len(tokenizer.vocab),
@@ -68,7 +64,7 @@ def parameters(model: DistilBertForQuestionAnswering) -> dict[str, int]:
         "layer_norms": norms,
         "qa_outputs": qa_outputs,
     }
-    return {name: sum(array.size for array in _arrays(part)) for name, part in parts.items()}
+    return {name: sum(array.size for array in arrays(part)) for name, part in parts.items()}
 
 
 def bert_parameters(config: Config) -> int:
@@ -85,14 +81,6 @@ def bert_parameters(config: Config) -> int:
 
 def _parts(model: DistilBertForQuestionAnswering) -> tuple[Any, ...]:
     return model.distilbert.embeddings, model.distilbert.layers, model.qa_outputs
-
-
-def _arrays(part: Any) -> Iterator[Array]:
-    if isinstance(part, np.ndarray):
-        yield part
-    else:
-        for smaller in part:
-            yield from _arrays(smaller)
 
 
 def _is_embedded(folder: Path) -> bool:

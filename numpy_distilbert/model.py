@@ -7,7 +7,7 @@ What callers see is (batch, sequence, dim). Inside, features are rows and tokens
 side by side without their padding, and x is (dim, tokens): why, and what threads do, is told in schedule.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from os import PathLike
@@ -381,6 +381,16 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
     if dtype is None or found not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
     return found
+
+
+def pad(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Mask]:
+    """Token ids of different lengths as one batch with its mask, both (rows, the longest)."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    mask = np.zeros(ids.shape, bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = True
+    return ids, mask
 
 
 def _load(model: type[Model], folder: Path, dtype: DTypeLike, prefix: str) -> Model:

@@ -1,9 +1,9 @@
 """What a model is made of: its configuration, and its weights as the parts that the forward pass takes them in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -142,3 +142,12 @@ class Reader:
                 "The weights and the configuration are not of the same model."
             )
         return found
+
+
+def arrays(part: Any) -> Iterator[Array]:
+    """Every array of a part, or of parts in one another, in their order."""
+    if isinstance(part, np.ndarray):
+        yield part
+    else:
+        for smaller in part:
+            yield from arrays(smaller)

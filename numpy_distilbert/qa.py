@@ -22,7 +22,7 @@ from .arguments import check_bool, check_integer, check_text
 from .checkpoint import CheckpointError
 from .hub import find
 from .kernels import softmax
-from .model import DistilBertForQuestionAnswering
+from .model import DistilBertForQuestionAnswering, pad
 from .schedule import Array
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
@@ -207,12 +207,7 @@ class QuestionAnswerer:
         size = batch_size or len(windows)
         for first in range(0, len(windows), size):
             batch = windows[first : first + size]
-            ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
-            mask = np.zeros_like(ids)
-            for row, window in enumerate(batch):
-                ids[row, : len(window)] = window
-                mask[row, : len(window)] = 1
-            output = self.model(ids, mask)
+            output = self.model(*pad(batch))
             if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
                 raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
             for window, start_logits, end_logits in zip(batch, output.start_logits, output.end_logits):

@@ -28,7 +28,7 @@ from .arguments import check_integer
 from .files import write_whole
 from .kernels import attention, gelu, layer_norm, linear, normal_cdf, softmax
 from .model import DistilBertForQuestionAnswering
-from .parameters import Affine, Embeddings, Layer
+from .parameters import Affine, Embeddings, Layer, arrays
 from .qa import DOC_STRIDE, MAX_SEQ_LEN, QuestionAnswerer
 from .schedule import Array, Team, cache_blocks, deal, threads
 from .squad import Question
@@ -237,15 +237,6 @@ def each(function: Callable[[Array], Array], part: Part) -> Part:
         return function(part)
     items = [each(function, item) for item in part]
     return type(part)(*items) if hasattr(part, "_fields") else tuple(items)
-
-
-def arrays(part: Any) -> Iterator[Array]:
-    """Every array of a structure, in its order."""
-    if isinstance(part, np.ndarray):
-        yield part
-    else:
-        for item in part:
-            yield from arrays(item)
 
 
 class Forth(NamedTuple):

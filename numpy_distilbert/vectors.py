@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .arguments import check_bool, check_text
-from .model import DistilBertModel
+from .model import DistilBertModel, pad
 from .schedule import Array
 from .tokenizer import Tokenizer
 
@@ -41,11 +41,7 @@ def encode(
     vectors = np.zeros((len(texts), model.config.dim), model.dtype)
     for first in range(0, len(texts), TEXTS_AT_ONCE):
         rows = [_ids(text, model, tokenizer) for text in texts[first : first + TEXTS_AT_ONCE]]
-        ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
-        mask = np.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
+        ids, mask = pad(rows)
         hidden = model(ids, mask).last_hidden_state  # 0 where mask is
         pooled = hidden[:, 0] if pooling == "cls" else hidden.sum(axis=1) / mask.sum(axis=1, keepdims=True)
         vectors[first : first + len(rows)] = pooled

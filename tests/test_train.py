@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, hub, train
 from numpy_distilbert.cli import main
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
-from numpy_distilbert.parameters import Affine, Config, Embeddings
+from numpy_distilbert.parameters import Affine, Config, Embeddings, arrays
 from numpy_distilbert.squad import read_questions
-from numpy_distilbert.train import Loss, Settings, Window, arrays, each, loss_and_gradient, trainable
+from numpy_distilbert.train import Loss, Settings, Window, each, loss_and_gradient, trainable
 
 EXPECTED = load_file(REFERENCE / "gradients.safetensors")
 OPERATIONS = gradients.operations()
