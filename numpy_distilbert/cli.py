@@ -241,7 +241,7 @@ def _info(arguments: argparse.Namespace) -> Result:
     if arguments.json:
         return json.dumps(known), 0
     tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]
-    published = {True: ", as published", None: ""}
+    published = {True: ", as published", False: ""}
     rows = [
         ("path", known["path"]),
         ("provenance", known["provenance"] or "not known"),

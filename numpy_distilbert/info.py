@@ -21,7 +21,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """What `numpy-distilbert info --json` prints of the checkpoint in a folder.
 
     parameters: counts by part; bytes: of the weights, on disk and once they are loaded; weights: each file's sha256, and
-    whether it is the published one (None if nothing says which that is); licence, provenance: None where nothing says;
+    whether it is known to be the published one; licence, provenance: None where nothing says;
     bert: see bert_parameters, and the share of them that this encoder has not.
     Raises CheckpointError if it cannot be loaded, or has another sha256 than was published.
     """
@@ -34,7 +34,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "parameters": parts | {"total": sum(parts.values())},
         "bytes": {
             "disk": sum(path.stat().st_size for path in weights.files),
-            "memory": sum(array.nbytes for array in arrays(_parts(model))),
+            "memory": sum(array.nbytes for array in arrays(model.parameters)),
         },
         "tokenizer": {
             "pieces": len(tokenizer.vocab),
@@ -51,7 +51,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def parameters(model: DistilBertForQuestionAnswering) -> dict[str, int]:
     """How many numbers each part of the model has, of all layers together."""
-    embeddings, layers, qa_outputs = _parts(model)
+    embeddings, layers, qa_outputs = model.parameters
     norms = [
         embeddings.LayerNorm,
         *(norm for layer in layers for norm in (layer.sa_layer_norm, layer.output_layer_norm)),
@@ -79,10 +79,6 @@ def bert_parameters(config: Config) -> int:
     return embeddings + 12 * layer + (dim + 1) * dim
 
 
-def _parts(model: DistilBertForQuestionAnswering) -> tuple[Any, ...]:
-    return model.distilbert.embeddings, model.distilbert.layers, model.qa_outputs
-
-
 def _is_embedded(folder: Path) -> bool:
     return folder.name == hub.DEFAULT and folder.resolve() == hub.embedded().resolve()
 
@@ -100,7 +96,7 @@ def _fingerprint(path: Path, card: str) -> dict[str, Any]:
     )
     if published not in (None, actual):
         raise CheckpointError(f"{path}: sha256 is {actual}, published was {published}. Install or fetch it again.")
-    return {"file": path.name, "sha256": actual, "published": None if published is None else True}
+    return {"file": path.name, "sha256": actual, "published": published is not None}
 
 
 def _provenance(folder: Path) -> str | None:

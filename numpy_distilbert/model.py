@@ -21,7 +21,7 @@ from .arguments import check_bool
 from .checkpoint import CheckpointError
 from .hub import find
 from .kernels import attention, gelu, layer_norm, linear
-from .parameters import Affine, Attention, Config, Embeddings, FeedForward, Layer, Reader
+from .parameters import Affine, Attention, Config, Embeddings, FeedForward, Layer, Parameters, Reader
 from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
 from .tensors import Weights
 
@@ -332,6 +332,11 @@ class DistilBertForQuestionAnswering:
         self.distilbert = DistilBertModel(config, weights, dtype)
         self.dtype = self.distilbert.dtype
         self.qa_outputs = Reader(weights, config, self.dtype).affine("qa_outputs", 2, config.dim)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The model's own arrays."""
+        return Parameters(self.distilbert.embeddings, self.distilbert.layers, self.qa_outputs)
 
     @classmethod
     def from_pretrained(

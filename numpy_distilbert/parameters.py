@@ -83,6 +83,14 @@ class Layer(NamedTuple):
     output_layer_norm: Affine
 
 
+class Parameters(NamedTuple):
+    """All parameters of a model for question answering, or a gradient in their shapes."""
+
+    embeddings: Embeddings
+    layers: tuple[Layer, ...]
+    qa_outputs: Affine
+
+
 class Reader:
     """Takes the parts of a model out of its weights."""
 

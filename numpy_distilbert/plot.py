@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from .arguments import check_integer
-from .checkpoint import CheckpointError
 from .files import write_whole
 from .model import DistilBertForQuestionAnswering
-from .qa import best_spans, in_context, span_probabilities, token_span
+from .qa import Options, best_spans, check_finite, in_context, span_probabilities, token_span
 from .schedule import Array
 from .tokenizer import Encoding, Tokenizer
+from .trace import one_window
 
 TOKENS_A_LINE = 40
 FORMATS = "png", "svg"
-MAX_ANSWER_LEN = 15  # tokens, as the default of QuestionAnswerer
 LONGEST_TOKEN = 30  # characters
 INCH_A_TOKEN, INCH_A_CHARACTER, BAR_INCHES, HEAD_INCHES = 0.3, 0.07, 1.1, 1.2
 CHARACTERS_AN_INCH = 10
@@ -46,21 +45,15 @@ def show(
         raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"') from error
     model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
     layer, head = _chosen("layer", layer, model.config.n_layers), _chosen("head", head, model.config.n_heads)
-    encoding = tokenizer(question, context)
-    if len(encoding) > model.config.max_position_embeddings:
-        raise ValueError(
-            f"question and context have {len(encoding)} tokens, the model has {model.config.max_position_embeddings} "
-            "positions. Shorten the context."
-        )
+    encoding = one_window(question, context, tokenizer, model.config)
     for name, text, tokens in (("question", question, 0), ("context", context, 1)):
         if tokens not in encoding.sequence_ids:
             raise ValueError(f"{name} must not be blank, got {text[:20]!r}.")
     output = model([encoding.ids], output_attentions=True)
-    if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
-        raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
+    check_finite(output)
     start, end = (span_probabilities(logits[0], encoding) for logits in (output.start_logits, output.end_logits))
     attentions = output.attentions[-1 if layer is None else layer][0]  # (n_heads, queries, keys)
-    score, first, last = next(best_spans(start, end, encoding, MAX_ANSWER_LEN, 1))
+    score, first, last = next(best_spans(start, end, encoding, Options().max_answer_len, 1))
     low, high = token_span(encoding, first, last)
     picture = _picture(
         encoding, start, end, attentions.mean(axis=0) if head is None else attentions[head],

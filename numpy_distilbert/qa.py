@@ -22,7 +22,7 @@ from .arguments import check_bool, check_integer, check_text
 from .checkpoint import CheckpointError
 from .hub import find
 from .kernels import softmax
-from .model import DistilBertForQuestionAnswering, pad
+from .model import DistilBertForQuestionAnswering, QuestionAnsweringOutput, pad
 from .schedule import Array
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
@@ -208,11 +208,16 @@ class QuestionAnswerer:
         for first in range(0, len(windows), size):
             batch = windows[first : first + size]
             output = self.model(*pad(batch))
-            if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
-                raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
+            check_finite(output)
             for window, start_logits, end_logits in zip(batch, output.start_logits, output.end_logits):
                 logits.append((start_logits[: len(window)], end_logits[: len(window)]))
         return logits
+
+
+def check_finite(output: QuestionAnsweringOutput) -> None:
+    """Raise CheckpointError unless all logits are finite."""
+    if not (np.isfinite(output.start_logits).all() and np.isfinite(output.end_logits).all()):
+        raise CheckpointError("The model gives logits that are not finite. Its weights are broken.")
 
 
 class Search:

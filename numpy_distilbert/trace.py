@@ -26,6 +26,7 @@ from . import __version__
 from .files import write_whole
 from .hub import sha256
 from .model import TRACED, DistilBertForQuestionAnswering, DistilBertModel
+from .parameters import Config
 from .tensors import STORED_AS, Weights, read_floats, read_header
 from .tokenizer import Encoding, Tokenizer
 
@@ -61,15 +62,20 @@ def record(
         DistilBertForQuestionAnswering.from_pretrained(folder, dtype=dtype),
         Tokenizer.from_pretrained(folder),
     )
-    encoding = tokenizer(question, context)
-    positions = model.config.max_position_embeddings
+    encoding = one_window(question, context, tokenizer, model.config)
+    with trace(model) as tensors:
+        model([encoding.ids])
+    return tensors, _metadata(question, context, encoding, model, folder) | {"order": json.dumps(list(tensors))}
+
+
+def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config) -> Encoding:
+    """Both as the model reads them at once. Raises ValueError if they have more tokens than it has positions."""
+    encoding, positions = tokenizer(question, context), config.max_position_embeddings
     if len(encoding) > positions:
         raise ValueError(
             f"question and context have {len(encoding)} tokens, the model has {positions} positions. Shorten the context."
         )
-    with trace(model) as tensors:
-        model([encoding.ids])
-    return tensors, _metadata(question, context, encoding, model, folder) | {"order": json.dumps(list(tensors))}
+    return encoding
 
 
 def _metadata(

@@ -28,15 +28,14 @@ from .arguments import check_integer
 from .files import write_whole
 from .kernels import attention, gelu, layer_norm, linear, normal_cdf, softmax
 from .model import DistilBertForQuestionAnswering
-from .parameters import Affine, Embeddings, Layer, arrays
-from .qa import DOC_STRIDE, MAX_SEQ_LEN, QuestionAnswerer
+from .parameters import Affine, Embeddings, Layer, Parameters, arrays
+from .qa import DOC_STRIDE, MAX_SEQ_LEN, Options, QuestionAnswerer
 from .schedule import Array, Team, cache_blocks, deal, threads
 from .squad import Question
 from .tensors import Weights
 from .tokenizer import Encoding
 
-MAX_QUESTION_LEN = 64  # tokens
-PACK_TOKENS = 1024  # of which a thread keeps all that is computed on the way forth
+PACK_TOKENS = 1024  # of about which a thread keeps all that is computed on the way forth
 BETA1, BETA2, EPSILON, DECAY = 0.9, 0.999, 1e-8, 0.01
 WARMUP, CLIP = 0.06, 1.0
 CURVE = 100  # steps
@@ -210,16 +209,8 @@ class Settings(NamedTuple):
                 raise ValueError(f"{name} must be {needed}, got {getattr(self, name):g}.")
 
 
-class Parameters(NamedTuple):
-    """All that is trained, and in the same shapes its gradient. The arrays are the model's own."""
-
-    embeddings: Embeddings
-    layers: tuple[Layer, ...]
-    qa_outputs: Affine
-
-
 def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Parameters:
-    """The parameters of a model, those of the words only without freeze_words.
+    """The parameters of a model that are trained: its own arrays, without those of the words if they are frozen.
 
     Word embeddings stored in float16 become the model's dtype first if they are trained.
     """
@@ -228,7 +219,7 @@ def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Para
         words = embeddings.word_embeddings.astype(model.dtype, copy=False)
         embeddings = model.distilbert.embeddings = embeddings._replace(word_embeddings=words)
     words = embeddings.word_embeddings[: 0 if freeze_words else None]
-    return Parameters(embeddings._replace(word_embeddings=words), model.distilbert.layers, model.qa_outputs)
+    return model.parameters._replace(embeddings=embeddings._replace(word_embeddings=words))
 
 
 def each(function: Callable[[Array], Array], part: Part) -> Part:
@@ -381,7 +372,9 @@ def training_windows(
         if type(start) is not int or not text or start < 0 or not question.context.startswith(text, start):
             bad.append(question.id)
             continue
-        for window in qa.tokenizer.windows(question.question, question.context, limit, stride, MAX_QUESTION_LEN):
+        for window in qa.tokenizer.windows(
+            question.question, question.context, limit, stride, Options().max_question_len
+        ):
             windows.append(np.array(window.ids, np.int32))
             answers.append(_answer_tokens(window, start, start + len(text)))
     return windows, answers, bad
@@ -427,6 +420,10 @@ class State:
         self.mean = each(np.zeros_like, parameters)
         self.square = each(np.zeros_like, parameters)
         self.losses: list[float] = []  # of every step done
+
+    def recent_loss(self) -> float:
+        """The mean loss of the last CURVE steps."""
+        return float(np.mean(self.losses[-CURVE:]))
 
     def curve(self) -> list[float]:
         """The mean loss of every CURVE steps, and of those since."""
@@ -480,9 +477,10 @@ def train(
 
             def go(number: int) -> None:
                 mine = [batch[i] for i in shares[number]]
-                for first, pack in enumerate(_packs(mine, lengths)):
-                    random = np.random.default_rng([settings.seed, step, number, first])
-                    some = [windows[i] for i in pack]
+                sizes = [lengths[i] for i in mine]
+                for i, pack in enumerate(deal(sizes, math.ceil(sum(sizes) / PACK_TOKENS))):
+                    random = np.random.default_rng([settings.seed, step, number, i])
+                    some = [windows[mine[k]] for k in pack]
                     with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
                         losses[number] += loss_and_gradient(
                             model, some, loss, gradients[number], settings.dropout, random, 1 / len(batch)
@@ -497,18 +495,6 @@ def train(
         yield step + 1, len(plan), tokens
 
 
-def _packs(batch: list[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The batch in pieces of about PACK_TOKENS, which bounds the memory of the way forth."""
-    pack: list[int] = []
-    for i in batch:
-        pack.append(i)
-        if sum(lengths[j] for j in pack) >= PACK_TOKENS:
-            yield pack
-            pack = []
-    if pack:
-        yield pack
-
-
 def learning_rate(step: int, steps: int, highest: float) -> float:
     """Linear warm-up over the first WARMUP of the steps, then linear decay to 0."""
     warmup = max(1, int(WARMUP * steps))
@@ -519,7 +505,8 @@ def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> N
     """One step of AdamW on the sum of the gradients, cut to norm CLIP; weight decay on matrices and tables alone.
 
     m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (m' / (sqrt(v') + eps) + decay p), where m' and v' are m and v
-    divided by 1 - b^t. The gradients are 0 afterwards. Raises ValueError if they are not finite. Source: Loshchilov and Hutter 2019, algorithm 2.
+    divided by 1 - b^t. The gradients are 0 afterwards. Raises ValueError if they are not finite.
+    Source: Loshchilov and Hutter 2019, algorithm 2.
     """
     step = len(state.losses) + 1
     parts = list(zip(*(arrays(part) for part in (state.parameters, state.mean, state.square, *gradients))))

@@ -65,7 +65,7 @@ def test_what_nothing_says_is_not_known(random_checkpoint, tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     known = describe(folder)
-    assert (known["provenance"], known["licence"], known["weights"][0]["published"]) == ("owner/base", "mit", None)
+    assert (known["provenance"], known["licence"], known["weights"][0]["published"]) == ("owner/base", "mit", False)
 
 
 def test_other_weights_than_published_are_refused(random_checkpoint, tmp_path, monkeypatch):
