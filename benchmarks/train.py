@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from numpy_distilbert import QuestionAnswerer, hub
+from numpy_distilbert.gradients import Window
 from numpy_distilbert.squad import read_questions
-from numpy_distilbert.train import Settings, State, Window, batches, train, trainable, training_windows
+from numpy_distilbert.train import Settings, State, batches, train, trainable, training_windows
 
 QUESTIONS, WARM, STEPS, BATCH_TOKENS = 4000, 2, 8, 4096
 

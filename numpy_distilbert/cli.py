@@ -20,6 +20,7 @@ from typing import NoReturn, TypeVar
 from . import __version__, hub, plot, squad, train
 from .arguments import check_integer
 from .files import read_json, write_whole
+from .gradients import Window
 from .info import describe
 from .qa import Answer, QuestionAnswerer
 from .tensors import Weights
@@ -365,7 +366,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
 
 def _train(
     qa: QuestionAnswerer,
-    windows: list[train.Window],
+    windows: list[Window],
     settings: train.Settings,
     state: train.State,
     save: Callable[[], None],
@@ -384,7 +385,7 @@ def _train(
             seconds = time.monotonic() - start
             left = int(seconds / (done - first) * (steps - done))
             line = (
-                f"{done} of {steps} steps, loss {state.curve()[-1]:.3f}, {tokens / seconds:.0f} tokens a second, "
+                f"{done} of {steps} steps, loss {state.recent_loss():.3f}, {tokens / seconds:.0f} tokens a second, "
                 f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
             )
             if shown:

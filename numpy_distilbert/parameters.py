@@ -1,14 +1,16 @@
 """What a model is made of: its configuration, and its weights as the parts that the forward pass takes them in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .checkpoint import CheckpointError, read_json
 from .schedule import Array
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -159,3 +161,11 @@ def arrays(part: Any) -> Iterator[Array]:
     else:
         for smaller in part:
             yield from arrays(smaller)
+
+
+def each(function: Callable[[Array], Array], part: Part) -> Part:
+    """The same structure with function of every array."""
+    if isinstance(part, np.ndarray):
+        return function(part)
+    items = [each(function, item) for item in part]
+    return type(part)(*items) if hasattr(part, "_fields") else tuple(items)

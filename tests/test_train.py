@@ -10,19 +10,20 @@ import time
 import numpy as np
 import pytest
 from conftest import REFERENCE
-from reference import gradients
+from reference import gradients as given
 from reference.checkpoints import SHAPES, random_weights
 from safetensors.numpy import load_file, save_file
 
-from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, hub, train
+from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, gradients, hub, train
 from numpy_distilbert.cli import main
+from numpy_distilbert.gradients import Loss, Window, loss_and_gradient
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
-from numpy_distilbert.parameters import Affine, Config, Embeddings, arrays
+from numpy_distilbert.parameters import Affine, Config, Embeddings, arrays, each
 from numpy_distilbert.squad import Question, read_questions
-from numpy_distilbert.train import Loss, Settings, Window, each, loss_and_gradient, trainable
+from numpy_distilbert.train import Settings, trainable
 
 EXPECTED = load_file(REFERENCE / "gradients.safetensors")
-OPERATIONS = gradients.operations()
+OPERATIONS = given.operations()
 
 
 def affine_like(weight, bias):
@@ -42,33 +43,33 @@ def with_affine(backward):
 def attention_backward(dy, query, key, value):
     p = np.empty((*query.shape[:-2], query.shape[-1], query.shape[-1]), query.dtype)
     attention(query, key, value, probabilities=p)
-    return train.attention_backward(dy, query, key, value, p)
+    return gradients.attention_backward(dy, query, key, value, p)
 
 
 def embeddings_backward(dy, words, places):
     gradient = Embeddings(np.zeros_like(words), np.zeros_like(places), Affine(words, places))
-    train.embeddings_backward(dy, np.array(gradients.IDS), np.array(gradients.POSITIONS), gradient)
+    gradients.embeddings_backward(dy, np.array(given.IDS), np.array(given.POSITIONS), gradient)
     return gradient.word_embeddings, gradient.position_embeddings
 
 
 # forth, and back: dy and the inputs -> the gradients by the inputs
 KERNELS = {
-    "linear": (linear, with_affine(train.linear_backward)),
-    "gelu": (gelu, lambda dy, x: (train.gelu_backward(dy, x),)),
-    "softmax": (softmax, lambda dy, x: (train.softmax_backward(dy, softmax(x)),)),
-    "layer_norm": (layer_norm, with_affine(train.layer_norm_backward)),
+    "linear": (linear, with_affine(gradients.linear_backward)),
+    "gelu": (gelu, lambda dy, x: (gradients.gelu_backward(dy, x),)),
+    "softmax": (softmax, lambda dy, x: (gradients.softmax_backward(dy, softmax(x)),)),
+    "layer_norm": (layer_norm, with_affine(gradients.layer_norm_backward)),
     "attention": (attention, attention_backward),
     "embeddings": (
-        lambda words, places: (words[list(gradients.IDS)] + places[list(gradients.POSITIONS)]).T,
+        lambda words, places: (words[list(given.IDS)] + places[list(given.POSITIONS)]).T,
         embeddings_backward,
     ),
     "cross_entropy": (
-        lambda x: train.cross_entropy(x, gradients.TARGET)[0],
-        lambda dy, x: (dy * train.cross_entropy(x, gradients.TARGET)[1],),
+        lambda x: gradients.cross_entropy(x, given.TARGET)[0],
+        lambda dy, x: (dy * gradients.cross_entropy(x, given.TARGET)[1],),
     ),
     "distillation": (
-        lambda x, teacher: train.distillation(x, teacher, gradients.TEMPERATURE)[0],
-        lambda dy, x, teacher: (dy * train.distillation(x, teacher, gradients.TEMPERATURE)[1],),
+        lambda x, teacher: gradients.distillation(x, teacher, given.TEMPERATURE)[0],
+        lambda dy, x, teacher: (dy * gradients.distillation(x, teacher, given.TEMPERATURE)[1],),
     ),
     "dropout": (lambda x, kept: x * kept, lambda dy, x, kept: (dy * kept,)),
 }
@@ -102,13 +103,13 @@ def random_model(shape, dtype):
 
 
 def windows_of(shape):
-    return [Window(*window) for window in gradients.windows(SHAPES[shape])]
+    return [Window(*window) for window in given.windows(SHAPES[shape])]
 
 
-LOSS = Loss(gradients.ALPHA, gradients.TEMPERATURE)
+LOSS = Loss(given.ALPHA, given.TEMPERATURE)
 
 
-@pytest.mark.parametrize("shape", gradients.MODELS)
+@pytest.mark.parametrize("shape", given.MODELS)
 def test_the_whole_model_equals_pytorch(shape):
     model, windows = random_model(shape, "float32"), windows_of(shape)
     gradient = each(np.zeros_like, trainable(model, freeze_words=False))
@@ -171,13 +172,13 @@ def test_the_forward_pass_of_training_is_that_of_the_model():
 
 def test_dropout_keeps_the_mean():
     random = np.random.default_rng(0)
-    kept = train.dropout((400, 500), 0.3, random)
+    kept = gradients.dropout((400, 500), 0.3, random)
     assert set(np.unique(kept)) == {0, np.float32(1 / 0.7)} and abs(kept.mean() - 1) < 0.01
-    assert train.dropout((4, 5), 0.0, random) is None
+    assert gradients.dropout((4, 5), 0.0, random) is None
 
 
 def test_without_a_teacher_alpha_means_nothing():
-    logits = gradients.random(2, 7)
+    logits = given.random(2, 7)
     assert Loss(0.9)(logits, (1, 2), None)[0] == Loss(0.0)(logits, (1, 2), logits)[0]
     assert Loss(1.0)(logits, (1, 2), logits)[0] == pytest.approx(0, abs=1e-6)  # its own teacher
 
@@ -390,7 +391,7 @@ def test_a_student_becomes_like_its_teacher(distill, tmp_path, random_checkpoint
 
 
 def test_several_teachers_are_their_mean():
-    a, b = gradients.random(2, 5), gradients.random(2, 5, seed=1)
+    a, b = given.random(2, 5), given.random(2, 5, seed=1)
     (window,) = train.with_teachers([np.arange(5)], [(1, 2)], [[a], [b]])
     np.testing.assert_allclose(window.teacher, (a + b) / 2)
     assert train.with_teachers([np.arange(5)], [(1, 2)], [])[0].teacher is None
