@@ -10,7 +10,9 @@ import pytest
 from test_squad import SQUAD
 
 from numpy_distilbert import __version__
-from numpy_distilbert.cli import _progress, _shown, main
+from numpy_distilbert.cli import main
+from numpy_distilbert.cli.answering import _shown
+from numpy_distilbert.cli.terminal import progress
 
 QUESTION = "Who wrote it?"
 CONTEXT = "The log was kept for forty years. Most of it was written by Maren Holt, in pencil. Nobody read it."
@@ -128,7 +130,7 @@ def test_ctrl_c_is_status_130(monkeypatch):
     def stop(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("numpy_distilbert.cli.QuestionAnswerer.from_pretrained", stop)
+    monkeypatch.setattr("numpy_distilbert.cli.answering.QuestionAnswerer.from_pretrained", stop)
     assert main(["ask", "Who?", "--context", "Ada"]) == 130
 
 
@@ -252,11 +254,11 @@ def test_a_terminal_sees_the_progress_and_then_only_the_scores(squad_file):
     assert shown.endswith("\r\x1b[Kexact match  100.00\r\nF1           100.00\r\nquestions    3\r\n")
 
 
-def test_progress(monkeypatch, capsys):
+def testprogress(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     times = iter([0.0, 0.05, 30.0, 75.0, 100.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
-    assert list(_progress(iter("abcd"), 4)) == list("abcd")
+    assert list(progress(iter("abcd"), 4)) == list("abcd")
     lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
     assert lines == [
         "███████░░░░░░░░░░░░░░░░░░░░░░░ 1 of 4, 20 a second, 0:00 left",

@@ -338,7 +338,9 @@ def test_killed_and_gone_on_it_ends_in_the_same_weights(distill, tmp_path, rando
 
 
 def test_what_was_begun_with_other_settings_is_not_gone_on_with(distill, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("numpy_distilbert.cli._train", lambda qa, windows, settings, state, save, every: save() or 15)
+    monkeypatch.setattr(
+        "numpy_distilbert.cli.training._train", lambda qa, windows, settings, state, save, every: save() or 15
+    )
     assert distill("--out", tmp_path / "new") == 143
     capsys.readouterr()
     assert distill("--out", tmp_path / "new", "--seed", 1) == 2

@@ -1,0 +1,56 @@
+"""The command line: one subcommand per verb.
+
+Exit status 0 done; 1 the output could not be written, or what `compare` compares differs; 2 the call or its files were
+wrong; then one line on standard error says what and what to do. 130 stopped by Ctrl-C, 143 by SIGTERM. Warnings and
+progress go to standard error too.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from . import answering, checkpoints, lab, training
+from .terminal import PROGRAM, fail
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the call in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(fail(2, f"{message} (see {self.prog} --help)"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; None means the arguments of the process. Returns the exit status."""
+    parsed = _parser().parse_args(arguments)
+    if sys.stdout is None:
+        return fail(1, "the answer could not be written (standard output is closed).")
+    try:
+        output, status = parsed.run(parsed)
+    except ValueError as error:  # CheckpointError is one
+        return fail(2, str(error))
+    except OSError as error:
+        return fail(1, f"the output could not be written ({error.strerror}).")
+    except KeyboardInterrupt:
+        return 130
+    try:
+        encoding = sys.stdout.encoding or "utf-8"
+        output = output.encode(encoding, errors="replace").decode(encoding)  # what it cannot write becomes "?"
+        print(output, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
+        return fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")
+    return int(status)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Extractive question answering with DistilBERT, in NumPy alone.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.set_defaults(unwritten=1)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for room in (answering, checkpoints, lab, training):
+        room.add_verbs(verbs)
+    return parser

@@ -1,0 +1,57 @@
+"""download and info."""
+
+import argparse
+import json
+from pathlib import Path
+
+from .. import hub
+from ..info import describe
+from ..qa import QuestionAnswerer
+from .terminal import MODEL_HELP, Result, Verbs, printable
+
+
+def add_verbs(verbs: Verbs) -> None:
+    download = verbs.add_parser(
+        "download",
+        help="fetch a checkpoint from the hub",
+        description="Fetch a checkpoint from the hub into its cache, verify it, and print the folder it is in.",
+    )
+    download.add_argument(
+        "id", metavar="ID", help="OWNER/NAME, such as distilbert/distilbert-base-cased-distilled-squad"
+    )
+    download.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: the newest)")
+    download.add_argument("--dir", metavar="DIR", help="also make a folder of it here, which --model takes off-line")
+    download.set_defaults(run=_download)
+    info = verbs.add_parser("info", help="what a checkpoint is", description="Say what a checkpoint is.")
+    info.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+    info.add_argument("--json", action="store_true", help="print it as JSON")
+    info.set_defaults(run=_info)
+
+
+def _download(arguments: argparse.Namespace) -> Result:
+    folder = hub.find(arguments.id, arguments.revision)
+    if folder == Path(arguments.id):
+        raise ValueError(f"{arguments.id}: a folder here, so there is nothing to download.")
+    QuestionAnswerer.from_pretrained(folder)  # or says why not
+    return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir))), 0
+
+
+def _info(arguments: argparse.Namespace) -> Result:
+    known = describe(hub.find(arguments.model))
+    if arguments.json:
+        return json.dumps(known), 0
+    tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]
+    published = {True: ", as published", False: ""}
+    rows = [
+        ("path", known["path"]),
+        ("provenance", known["provenance"] or "not known"),
+        ("licence", known["licence"] or "not known"),
+        *((file["file"], f"sha256 {file['sha256']}{published[file['published']]}") for file in known["weights"]),
+        ("bytes", f"{size['disk']:,} on disk, {size['memory']:,} in memory"),
+        *((name, f"{value:,}") for name, value in known["config"].items()),
+        ("tokenizer", f"{tokenizer['pieces']:,} pieces, {'uncased' if tokenizer['lowercase'] else 'cased'}"),
+        ("special tokens", ", ".join(f"{token} {i}" for token, i in tokenizer["special_tokens"].items())),
+        *((f"parameters, {name}", f"{count:>12,}") for name, count in known["parameters"].items()),
+        ("BERT-base", f"{bert['parameters']:>12,} of that width; {bert['saved']:.1%} saved"),
+    ]
+    return "\n".join(f"{name:<33}{printable(value)}" for name, value in rows), 0

@@ -1,0 +1,89 @@
+"""What the verbs share: text from the call, progress and warnings to standard error, nothing that steers a terminal."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+PROGRAM = "numpy-distilbert"
+MODEL_HELP = "folder or hub id of a checkpoint (default: the embedded one)"
+BAR = 30  # characters
+CLEAR_LINE = "\r\x1b[K"
+Item = TypeVar("Item")
+Result = tuple[str, int]  # of every verb: what to print, and the exit status
+Verbs = Any  # what argparse's add_subparsers gives
+
+
+def fail(status: int, message: str) -> int:
+    warn(message)
+    return status
+
+
+def warn(message: str) -> None:
+    if sys.stderr is not None:  # else print() would write to standard output
+        print(f"{PROGRAM}: {printable(message)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """On one line, and without what a hostile text could steer a terminal with."""
+    joiners = "\u200c\u200d"
+    return "".join(c if c.isprintable() or c in joiners else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def add_question(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("question")
+    text = verb.add_mutually_exclusive_group()
+    text.add_argument("--context", metavar="TEXT", help="the text itself")
+    text.add_argument("--file", metavar="PATH", help="a UTF-8 file that holds the text (default: standard input)")
+    verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+
+
+def read_context(arguments: argparse.Namespace) -> str:
+    context: str | None = arguments.context
+    if context is not None:
+        return context
+    source = "standard input" if arguments.file is None else arguments.file
+    if arguments.file is None and sys.stdin is None:
+        raise ValueError("standard input is closed. Give the text with --context or --file.")
+    if arguments.file is None and sys.stdin.isatty():
+        print("Type or paste the text, then end it with Ctrl-D on a line of its own.", file=sys.stderr)
+    try:
+        data = sys.stdin.buffer.read() if arguments.file is None else Path(arguments.file).read_bytes()
+        return data.decode("utf-8")  # not text mode, which would turn \r\n into \n and shift every offset
+    except OSError as error:
+        raise ValueError(f"{source}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
+
+
+def progress(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items, with a bar on standard error if that is a terminal."""
+    start = time.monotonic()
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            taken = max(time.monotonic() - start, 0.001)
+            left = int(taken / done * (total - done))
+            draw_bar(done, total, f"{done} of {total}, {done / taken:.0f} a second, {left // 60}:{left % 60:02} left")
+    finally:
+        clear_bar()
+
+
+def on_terminal() -> bool:
+    """Whether somebody sees a bar."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def draw_bar(done: int, total: int, text: str) -> None:
+    """Draw it over the one before, if somebody sees it."""
+    if on_terminal():
+        bar = f"{'█' * (BAR * done // total):░<{BAR}}"
+        print(f"{CLEAR_LINE}{bar} {text}", end="", file=sys.stderr, flush=True)
+
+
+def clear_bar() -> None:
+    """Leave no bar behind."""
+    if on_terminal():
+        print(CLEAR_LINE, end="", file=sys.stderr, flush=True)

@@ -1,0 +1,143 @@
+"""distill."""
+
+import argparse
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import hub, squad, train
+from ..arguments import check_integer
+from ..gradients import Window
+from ..qa import QuestionAnswerer
+from ..tensors import Weights
+from .answering import predict
+from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, on_terminal, progress, warn
+
+
+def add_verbs(verbs: Verbs) -> None:
+    distill = verbs.add_parser(
+        "distill",
+        help="train a model on SQuAD, with a teacher",
+        description="Train a model on SQuAD v1.1, with the logits of a teacher if there are some. Stopped (Ctrl-C, SIGTERM, "
+        "or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher instead.",
+    )
+    settings = train.Settings()
+    distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
+    distill.add_argument(
+        "--init", metavar="MODEL", help="where to begin; with --write-logits the teacher: " + MODEL_HELP
+    )
+    output = distill.add_mutually_exclusive_group(required=True)
+    output.add_argument("--out", metavar="DIR", help="the folder for the new checkpoint")
+    output.add_argument(
+        "--write-logits", metavar="OUT.safetensors", help="write the logits of --init, and do not train"
+    )
+    distill.add_argument(
+        "--teacher",
+        metavar="LOGITS",
+        nargs="+",
+        default=[],
+        help="files of --write-logits, or of another framework; their mean is the teacher",
+    )
+    distill.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
+    distill.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
+    distill.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
+    distill.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
+    for name, kind, help in (
+        ("alpha", float, "share of the teacher in the loss, 0 to 1"),
+        ("temperature", float, "what logits are divided by for the teacher's part"),
+        ("epochs", int, "how often every window is seen"),
+        ("lr", float, "the highest learning rate"),
+        ("batch-tokens", int, "tokens to a step"),
+        ("dropout", float, "rate of dropout, from 0 to less than 1"),
+        ("seed", int, "for order and dropout"),
+    ):
+        default = getattr(settings, name.replace("-", "_"))
+        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{help} (default: %(default)s)")
+    distill.set_defaults(run=_distill)
+
+
+def _distill(arguments: argparse.Namespace) -> Result:
+    settings = train.Settings(*(getattr(arguments, name) for name in train.Settings._fields))
+    settings.check()
+    check_integer("--save-every", arguments.save_every, 1)
+    if arguments.limit is not None:
+        check_integer("--limit", arguments.limit, 1)
+    held_out = [] if arguments.eval is None else squad.read_questions(arguments.eval)
+    source = hub.find(arguments.init)
+    qa = QuestionAnswerer.from_pretrained(source)
+    left_out: list[str] = []
+    questions = squad.read_questions(arguments.file, left_out)[: arguments.limit]
+    ids, answers, misplaced = train.training_windows(questions, qa)
+    if left_out or misplaced:
+        warn(
+            f"{len(left_out)} questions are blank or have no answer, {len(misplaced)} answers are not in their context."
+        )
+    if not ids:
+        raise ValueError(f"{arguments.file}: holds no question to train with.")
+    if arguments.write_logits is not None:
+        logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
+        train.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
+        return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
+    folder = Path(arguments.out)
+    if (folder / "model.safetensors").exists():
+        raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
+    windows = train.with_teachers(ids, answers, [train.read_logits(path, ids) for path in arguments.teacher])
+    about = settings._asdict() | {
+        "questions": len(questions) - len(misplaced),
+        "tokens_sha256": train.tokens_sha256(ids),
+        "init_sha256": [hub.sha256(path) for path in Weights(source).files],
+        "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
+    }
+    state = train.State(train.trainable(qa.model, settings.freeze_words))
+    path = folder / "state.safetensors"
+    if path.exists():
+        state.load(path, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    stopped = _train(qa, windows, settings, state, lambda: state.save(path, about), arguments.save_every)
+    if stopped:
+        return f"stopped after step {len(state.losses)}, saved in {path}. The same call goes on.", 128 + stopped
+    about["loss_of_100_steps"] = state.curve()
+    train.write_checkpoint(folder, qa.model, source, about)
+    path.unlink(missing_ok=True)
+    if not held_out:
+        return str(folder), 0
+    scores = squad.score(held_out, predict(held_out, folder))
+    return f"{folder}: exact match {scores.exact_match:.2f}, F1 {scores.f1:.2f} of {scores.total} questions", 0
+
+
+def _train(
+    qa: QuestionAnswerer,
+    windows: list[Window],
+    settings: train.Settings,
+    state: train.State,
+    save: Callable[[], None],
+    save_every: int,
+) -> int:
+    """Train to the end, 0, or until a signal comes, its number; saved then, and after every so many steps."""
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, _: caught.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    start, tokens, first = time.monotonic(), 0, len(state.losses)
+    try:
+        for done, steps, taken in train.train(qa.model, windows, settings, state):
+            tokens += taken
+            seconds = time.monotonic() - start
+            left = int(seconds / (done - first) * (steps - done))
+            line = (
+                f"{done} of {steps} steps, loss {state.recent_loss():.3f}, {tokens / seconds:.0f} tokens a second, "
+                f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+            )
+            draw_bar(done, steps, line)
+            if done % train.CURVE == 0 and not on_terminal():
+                warn(line)
+            if caught or done % save_every == 0:
+                save()
+            if caught:
+                return caught[0]
+    finally:
+        clear_bar()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
