@@ -213,7 +213,7 @@ def test_predictions_are_whole_or_not_there(squad_file, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("numpy_distilbert.cli._progress", stop)
+    monkeypatch.setattr("numpy_distilbert.cli.answering.progress", stop)
     assert main(["evaluate", squad_file, "--predictions", str(kept)]) == 130
     assert kept.read_text() == "what was there" and sorted(os.listdir(tmp_path)) == ["out.json", "squad.json"]
 

@@ -22,6 +22,7 @@ HIGHLIGHT, BOLD, PLAIN = "\x1b[1;7m", "\x1b[1m", "\x1b[0m"
 
 
 def add_verbs(verbs: Verbs) -> None:
+    """Describe their calls."""
     ask = verbs.add_parser("ask", help="answer a question from a text", description="Answer a question from a text.")
     add_question(ask)
     ask.add_argument("--top-k", metavar="N", type=int, default=1, help="show the N best answers (default: 1)")

@@ -11,6 +11,7 @@ from .terminal import MODEL_HELP, Result, Verbs, printable
 
 
 def add_verbs(verbs: Verbs) -> None:
+    """Describe their calls."""
     download = verbs.add_parser(
         "download",
         help="fetch a checkpoint from the hub",

@@ -12,6 +12,7 @@ HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'c
 
 
 def add_verbs(verbs: Verbs) -> None:
+    """Describe their calls."""
     trace = verbs.add_parser(
         "trace",
         help="record every tensor on the way to an answer",

@@ -17,11 +17,13 @@ Verbs = Any  # what argparse's add_subparsers gives
 
 
 def fail(status: int, message: str) -> int:
+    """Say what was wrong; gives the exit status back."""
     warn(message)
     return status
 
 
 def warn(message: str) -> None:
+    """One line on standard error."""
     if sys.stderr is not None:  # else print() would write to standard output
         print(f"{PROGRAM}: {printable(message)}", file=sys.stderr)
 
@@ -33,6 +35,7 @@ def printable(text: str) -> str:
 
 
 def add_question(verb: argparse.ArgumentParser) -> None:
+    """The arguments of every verb that answers one question."""
     verb.add_argument("question")
     text = verb.add_mutually_exclusive_group()
     text.add_argument("--context", metavar="TEXT", help="the text itself")
@@ -41,6 +44,7 @@ def add_question(verb: argparse.ArgumentParser) -> None:
 
 
 def read_context(arguments: argparse.Namespace) -> str:
+    """The text in the call, in its file or on standard input. Raises ValueError if it cannot be read."""
     context: str | None = arguments.context
     if context is not None:
         return context

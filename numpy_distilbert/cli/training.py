@@ -16,6 +16,7 @@ from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, on_termina
 
 
 def add_verbs(verbs: Verbs) -> None:
+    """Describe their calls."""
     distill = verbs.add_parser(
         "distill",
         help="train a model on SQuAD, with a teacher",
