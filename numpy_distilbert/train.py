@@ -108,9 +108,11 @@ def training_windows(
 def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int]:
     first = last = 0
     for i, (sequence, (low, high)) in enumerate(zip(window.sequence_ids, window.offsets)):
-        if sequence == 1 and low <= start < high:
+        if sequence != 1:
+            continue
+        if low <= start < high:
             first = i
-        if sequence == 1 and low < end <= high:
+        if low < end <= high:
             last = i
     return (first, last) if first and last else (0, 0)
 

@@ -277,6 +277,31 @@ def test_a_window_without_its_answer_points_to_cls(embedded):
     assert max(map(len, ids)) == 384
 
 
+def test_a_question_does_not_hold_the_answer(embedded):
+    context = "Maren Holt kept the log." + " The gate is new." * 200
+    question = Question("a", "Who kept the log?", context, ["Maren Holt"], [0])
+    ids, answers, _ = train.training_windows([question], embedded)
+    assert len(ids) == 4 and answers[0][0] > 5 and set(answers[1:]) == {(0, 0)}
+
+
+def test_every_step_and_pack_has_a_dropout_of_its_own(monkeypatch):
+    model, seen = random_model("odd", "float32"), []
+    windows = [Window(np.arange(1, 9), (1, 2)) for _ in range(6)]
+
+    def record(model, some, loss, gradient, rate, random, share):
+        seen.append((rate, share, len(some), random.random()))
+        return 1.0
+
+    monkeypatch.setattr(train, "loss_and_gradient", record)
+    monkeypatch.setattr(train, "PACK_TOKENS", 8)
+    settings = Settings(batch_tokens=24, dropout=0.25)
+    for seed in (0, 0, 1):
+        list(train.train(model, windows, settings._replace(seed=seed), train.State(trainable(model, False))))
+    first, again, other = ({draw for *_, draw in seen[i : i + 6]} for i in (0, 6, 12))
+    assert len(seen) == 18 and {pack[:3] for pack in seen} == {(0.25, 1 / 3, 1)}
+    assert first == again and len(first) == 6 and not first & other
+
+
 @pytest.fixture
 def distill(tmp_path, random_checkpoint):
     """Runs the verb on the cased random checkpoint, in this process."""
@@ -399,15 +424,16 @@ def test_several_teachers_are_their_mean():
     assert train.with_teachers([np.arange(5)], [(1, 2)], [])[0].teacher is None
 
 
-def broken_teacher(path, **changes):
+def broken_teacher(path, metadata=None, **changes):
     tensors = load_file(path) | changes
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
 
 
 @pytest.mark.parametrize("change, message", [
     (lambda path: path.unlink(), "teacher.safetensors: not a readable file of logits"),
     (lambda path: broken_teacher(path, end_logits=None), "not a readable file of logits"),
     (lambda path: broken_teacher(path, lengths=np.array([3, 4])), "not of these questions, or cut into tokens otherwise"),
+    (lambda path: broken_teacher(path, {"tokens_sha256": "0"}), "not of these questions, or cut into tokens otherwise"),
     (lambda path: broken_teacher(path, start_logits=np.zeros(3, np.float32)), "need a finite number for each of"),
     (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"] * np.nan), "need a finite number for each"),
 ])  # fmt: skip
