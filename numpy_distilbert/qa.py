@@ -104,7 +104,7 @@ class QuestionAnswerer:
         self.model = model
         self.tokenizer = tokenizer
         self._defaults = Options()._replace(**given_options(options))
-        self._options({})  # raises for a bad one now, not with the first question
+        self.options({})  # raises for a bad one now, not with the first question
 
     @classmethod
     def from_pretrained(
@@ -141,15 +141,15 @@ class QuestionAnswerer:
         Raises TypeError or ValueError that names the argument and what it must be; of an iterator when it comes to
         the bad item, after the answers to all before. CheckpointError for weights that give no finite logits.
         """
-        chosen = self._options(options)
+        chosen = self.options(options)
         pairs = read_inputs(inputs, question, context)
         if not isinstance(pairs, list):
             return self._answers(pairs, chosen)
         answers = list(self._answers(iter(pairs), chosen))
         return answers[0] if len(answers) == 1 else answers
 
-    def _options(self, given: Mapping[str, Any]) -> Options:
-        """The options of a call, checked, the defaults filled in."""
+    def options(self, given: Mapping[str, Any]) -> Options:
+        """The options of a call, checked, the defaults filled in. Raises TypeError or ValueError as the call."""
         options = self._defaults._replace(**given_options(given))
         check_bool("handle_impossible_answer", options.handle_impossible_answer)
         check_bool("align_to_words", options.align_to_words)
@@ -177,13 +177,12 @@ class QuestionAnswerer:
     def _answers(self, pairs: Iterator[Pair], options: Options) -> Iterator[Answer | list[Answer]]:
         """What each question's windows found, in the order asked. What goes wrong in pairs is raised after the last."""
         errors: list[Exception] = []
-        limits: Any = options.max_seq_len, options.doc_stride, options.max_question_len
 
         def windows() -> Iterator[tuple[Search, Encoding]]:
             try:
                 for question, context in pairs:
                     search = Search(context, options)
-                    for window in self.tokenizer.iter_windows(question, context, *limits):
+                    for window in self.windows(question, context, options):
                         yield search, window
             except Exception as error:
                 errors.append(error)
@@ -200,6 +199,11 @@ class QuestionAnswerer:
             yield current.result()
         if errors:
             raise errors[0]
+
+    def windows(self, question: str, context: str, options: Options) -> Iterator[Encoding]:
+        """What the model reads for a question, one window at a time, at least one."""
+        limits: Any = options.max_seq_len, options.doc_stride, options.max_question_len
+        return self.tokenizer.iter_windows(question, context, *limits)
 
     def logits(self, windows: Sequence[Ids], batch_size: int | None = None) -> list[tuple[Array, Array]]:
         """Start and end logits of every window, each (tokens,). windows: their token ids; batch_size: as in Options."""
@@ -276,7 +280,7 @@ def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pa
         items = inputs[0] if len(inputs) == 1 else inputs
         if isinstance(items, str) or not isinstance(items, Iterable):
             raise TypeError(f"'question' and 'context' are both needed, got one {type(items).__name__}.")
-        pairs = (_item(item, f"item {i}") for i, item in enumerate(items))
+        pairs = (read_pair(item, f"item {i}") for i, item in enumerate(items))
         return pairs if isinstance(items, Iterator) else list(pairs)
     if isinstance(question, (list, tuple)):
         contexts = context if isinstance(context, (list, tuple)) else [context] * len(question)
@@ -286,7 +290,8 @@ def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pa
     return [_pair(question, context)]
 
 
-def _item(item: Any, place: str) -> Pair:
+def read_pair(item: Any, place: str) -> Pair:
+    """The pair in {"question": ..., "context": ...}. Raises TypeError or ValueError; place: what it calls the item."""
     return _pair(_field(item, place, "question"), _field(item, place, "context"), f" of {place}")
 
 

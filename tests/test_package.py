@@ -53,10 +53,18 @@ def test_the_readme_shows_what_its_command_prints():
 def test_what_is_imported_is_required():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    code = "".join(path.read_text() for path in (ROOT / "numpy_distilbert").glob("*.py"))
-    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) - set(sys.stdlib_module_names)
-    required = setup["options"]["install_requires"].split()
-    assert {re.match(r"[\w-]+", requirement)[0] for requirement in required} == imported
+    rooms = {path.stem: path.read_text() for path in (ROOT / "numpy_distilbert").rglob("*.py")}
+    extra = imported(rooms.pop("server")) - {"numpy"}
+    assert imported("".join(rooms.values())) == required(setup["options"]["install_requires"])
+    assert extra == required(setup["options.extras_require"]["serve"])
+
+
+def imported(code):
+    return set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) - set(sys.stdlib_module_names)
+
+
+def required(requirements):
+    return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements.split()}
 
 
 def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
@@ -91,9 +99,8 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     found, answer = done.stdout.splitlines()
     assert Path(found) == site / "numpy_distilbert" / "weights" / hub.DEFAULT
     assert json.loads(answer)["answer"] == "Turin"
-    assert (site / "numpy_distilbert" / "py.typed").exists() and (
-        site / "numpy_distilbert" / "weights" / "README.md"
-    ).exists()
+    page = [f"page/{path.name}" for path in (ROOT / "numpy_distilbert" / "page").iterdir()]
+    assert all((site / "numpy_distilbert" / name).exists() for name in ["py.typed", "weights/README.md", *page])
 
 
 def test_the_examples_of_the_readme_and_the_package_are_true(capsys):

@@ -122,5 +122,5 @@ def test_without_matplotlib_one_line_says_what_to_install(tmp_path, capsys, monk
 
 
 def test_matplotlib_is_not_loaded_for_anything_else():
-    program = "import sys, numpy_distilbert.cli; print([m for m in sys.modules if m.startswith(('matplotlib', 'huggingface'))])"
+    program = "import sys, numpy_distilbert.cli; print([m for m in sys.modules if m.startswith(('matplotlib', 'huggingface', 'starlette', 'uvicorn'))])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,53 @@
+"""serve."""
+
+import argparse
+import socket
+
+from .. import hub
+from ..arguments import check_integer
+from ..qa import QuestionAnswerer
+from .terminal import MODEL_HELP, Result, Verbs, warn
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Describe their calls."""
+    serve = verbs.add_parser(
+        "serve",
+        help="answer questions over HTTP, and on a page",
+        description="Answer questions over HTTP as the hub's question-answering API does, and on a page in the browser. "
+        "Ctrl-C or SIGTERM ends it after what is being answered.",
+    )
+    serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
+    serve.add_argument(
+        "--max-body", metavar="BYTES", type=int, default=2_000_000, help="of a request (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--queue", metavar="N", type=int, default=128, help="requests held at a time (default: %(default)s)"
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> Result:
+    try:
+        from ..server import Limits, serve
+    except ImportError as error:
+        raise ValueError(f'{error.name} is needed to serve. Run: pip install "numpy-distilbert[serve]"') from error
+    limits = Limits(check_integer("--max-body", arguments.max_body, 1), check_integer("--queue", arguments.queue, 1))
+    if not 0 <= arguments.port <= 65535:
+        raise ValueError(f"--port must be from 0 to 65535, got {arguments.port}.")
+    family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+    try:
+        listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
+    # Connections inherit it. asyncio sets it on sockets of its own; without, an answer waits 40 ms for an ACK of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with listener:
+        host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
+        folder = hub.find(arguments.model)
+        qa = QuestionAnswerer.from_pretrained(folder, split_special_tokens=True)  # nobody knows the texts' authors
+        warn(f"http://{host}:{listener.getsockname()[1]} answers. Ctrl-C ends it.")
+        serve(qa, arguments.model or hub.DEFAULT, listener, limits)
+    return "stopped", 0

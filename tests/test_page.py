@@ -1,0 +1,234 @@
+"""The page of the service, in a real browser."""
+
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+from test_server import TOWER, running
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, as Debian's package chromium installs it")
+QUESTION = "Who kept the log?"
+
+
+@pytest.fixture(scope="module")
+def url():
+    with running() as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, url):
+    """A function that opens it; whatever the browser complains of, or asks of others, fails the test."""
+    contexts, complaints = [], []
+
+    def opened(fragment="", **options):
+        contexts.append(chromium.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: complaints.append(request.url) if not request.url.startswith(url) else None)
+        page.goto(f"{url}/{fragment}")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def ask(page, question, context):
+    page.get_by_label("Question").fill(question)
+    page.get_by_label("Text", exact=True).fill(context)
+    page.get_by_role("button", name="Find the answer").click()
+
+
+def test_a_question_has_its_answer_marked_in_the_text(open_page, embedded):
+    page = open_page()
+    ask(page, QUESTION, TOWER)
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+    expect(page.locator("#text")).to_have_text(TOWER)
+    expect(page.get_by_role("heading", name="Answer: Maren Holt")).to_be_focused()
+    expected = embedded(question=QUESTION, context=TOWER, top_k=5)
+    rows = page.get_by_role("listitem")
+    expect(rows).to_have_count(5)
+    for i, answer in enumerate(expected):
+        expect(rows.nth(i).locator(".answer")).to_have_text(answer["answer"])
+        width = float(rows.nth(i).locator(".bar span").evaluate("bar => parseFloat(bar.style.width)"))
+        assert width == pytest.approx(100 * answer["score"], abs=0.01)
+    expect(rows.first.locator(".score")).to_have_text(f"{100 * expected[0]['score']:.1f} %")
+
+
+def test_another_of_the_five_is_marked_when_it_is_chosen(open_page):
+    page = open_page()
+    ask(page, QUESTION, TOWER)
+    second = page.get_by_role("listitem").nth(1).get_by_role("button")
+    expect(second).to_have_attribute("aria-pressed", "false")
+    second.click()
+    expect(second).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("mark")).to_have_text(second.locator(".answer").inner_text())
+
+
+def test_words_tell_their_probabilities_to_pointer_and_keyboard(open_page):
+    page = open_page()
+    ask(page, QUESTION, TOWER)
+    page.locator("mark .word").first.hover()
+    shown = page.locator("#probability")
+    expect(shown).to_contain_text("“Maren”: starts the answer 9")
+    page.keyboard.press("Escape")
+    expect(shown).to_be_hidden()
+    page.locator("#text").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#spoken")).to_contain_text("“Maren”: starts the answer 9")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#spoken")).to_contain_text("“Holt”: starts the answer 0.")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#spoken")).to_contain_text("“Maren”")
+
+
+def test_all_of_it_can_be_done_with_the_keyboard(open_page):
+    page = open_page()
+    for name in ("Try an example.", "Question", "Text", "Find the answer"):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        assert focused.evaluate("e => e.labels?.[0]?.textContent ?? e.textContent") == name
+        if name == "Question":
+            page.keyboard.type(QUESTION)
+        if name == "Text":
+            page.keyboard.type(TOWER)
+    page.keyboard.press("Enter")
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+
+
+def test_control_enter_in_the_text_asks(open_page):
+    page = open_page()
+    page.get_by_label("Question").fill(QUESTION)
+    page.get_by_label("Text", exact=True).fill(TOWER)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+
+
+def test_a_link_holds_the_question_and_the_text(open_page):
+    page = open_page()
+    context = "Fog & wind + rain = 100 %.\n# Maren Holt kept the log. \U0001f56f ü"
+    ask(page, QUESTION, context)
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+    again = open_page(page.url[page.url.index("#") :])
+    expect(again.locator("mark")).to_have_text("Maren Holt")
+    assert again.get_by_label("Text", exact=True).input_value() == context
+
+
+def test_the_link_can_be_copied(open_page, url):
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    ask(page, QUESTION, TOWER)
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+    page.get_by_role("button", name="Copy a link").click()
+    expect(page.locator("#state")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_the_example_works(open_page):
+    page = open_page()
+    page.get_by_role("link", name="Try an example.").click()
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+
+
+def test_characters_beyond_16_bits_do_not_shift_the_mark(open_page):
+    page = open_page()
+    ask(page, QUESTION, "\U0001f56f\U0001f56f " + TOWER)
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+    expect(page.locator("mark .word")).to_have_text(["Maren", "Holt"])
+
+
+def test_html_in_a_text_stays_text(open_page):
+    page = open_page()
+    context = "<img src=x onerror=alert(1)> <b>Maren Holt</b> kept the log.<script>alert(2)</script> &amp;"
+    ask(page, QUESTION, context)
+    expect(page.locator("#text")).to_have_text(context)
+    expect(page.locator("#text img, #text b, #text script")).to_have_count(0)
+    expect(page.locator("mark")).to_contain_text("Maren Holt")
+
+
+def test_a_long_document_is_scrolled_to_its_answer(open_page):
+    page = open_page()
+    context = "The sea was grey. " * 500 + "The harbour master was Ove Lind. " + "The sea was grey. " * 500
+    ask(page, "Who was the harbour master?", context)
+    expect(page.locator("mark")).to_have_text("Ove Lind", timeout=60_000)
+    page.get_by_role("listitem").first.get_by_role("button").click()
+    expect(page.locator("mark")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Copy a link")).to_be_visible()  # 18,000 characters are no trouble
+    assert page.locator("#text").evaluate("text => text.textContent") == context
+
+
+def test_a_document_too_long_for_a_link_has_none(open_page):
+    page = open_page()
+    ask(page, "Who was the harbour master?", "The harbour master was Ove Lind. " + " " * 40_000)
+    expect(page.locator("mark")).to_have_text("Ove Lind")
+    expect(page.get_by_role("button", name="Copy a link")).to_be_hidden()
+    assert "#" not in page.url
+
+
+def test_what_the_service_refuses_is_said(chromium, url):
+    page = chromium.new_page()
+    page.goto(url)
+    ask(page, QUESTION, TOWER)
+    expect(page.locator("mark")).to_be_visible()
+    ask(page, QUESTION, "a" * 500_001)
+    expect(page.get_by_role("alert")).to_have_text("context has 500001 characters, at most 500000 are taken.")
+    expect(page.locator("#result")).to_be_hidden()
+    ask(page, QUESTION, TOWER)
+    expect(page.locator("mark")).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    page.close()
+
+
+def test_a_service_that_has_ended_is_said(chromium):
+    with running() as (address, process):
+        page = chromium.new_page()
+        page.goto(address)
+        process.kill()
+        process.wait()
+        ask(page, QUESTION, TOWER)
+        expect(page.get_by_role("alert")).to_have_text("The service cannot be reached.")
+        page.close()
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(open_page, width, scheme):
+    page = open_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
+    ask(page, QUESTION, TOWER + " " + "x" * 300)
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    low = page.evaluate(CONTRASTS)
+    assert not low
+
+
+# Every element with text of its own, whose contrast with what lies behind it is below WCAG 2.1's 4.5 to 1.
+CONTRASTS = """() => {
+  const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => {
+    const [r, g, b] = rgb(colour).map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return rgb(colour)[3] === 0 ? behind(element.parentElement) : colour;
+  };
+  const low = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    if (![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
+    if ((a + 0.05) / (b + 0.05) < 4.5) low.push([element.outerHTML, (a + 0.05) / (b + 0.05)]);
+  }
+  return low;
+}"""

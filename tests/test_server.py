@@ -1,0 +1,588 @@
+"""The service: a real one over a real socket, asked by the client people have, by a browser, and by those who mean ill."""
+
+import asyncio
+import http.client
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uvicorn import Config, Server
+
+from numpy_distilbert import CheckpointError, QuestionAnswerer, server
+from numpy_distilbert.cli import main
+from numpy_distilbert.qa import Options, Search
+from numpy_distilbert.server import Batcher, Job, Service, Words
+
+TOWER = "The tower is old. Maren Holt kept its log."
+SENTENCES = [
+    "Maren Holt kept the log of the tower.",
+    "The lamp was lit in 1871.",
+    "Her dog Bris sat in the bow.",
+    "The oil came from the mainland.",
+    "On Sundays the bell was rung twice.",
+]
+QUESTIONS = ["Who kept the log?", "When was the lamp lit?", "Where did the oil come from?", "What was the dog called?"]
+LONG = " ".join(SENTENCES * 2000)  # some hundred windows: seconds of work
+
+
+@contextmanager
+def running(*arguments):
+    """Its URL and its process, which is ended if it still runs."""
+    command = [sys.executable, "-m", "numpy_distilbert", "serve", "--port", "0", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stderr.readline()
+        assert "http://" in line, line
+        yield line.split()[1], process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def service():
+    with running() as (url, process):
+        yield url
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output, errors) == (0, "stopped\n", "")  # whatever the tests sent
+
+
+@contextmanager
+def connection(url, timeout=60):
+    opened = http.client.HTTPConnection(url.removeprefix("http://"), timeout=timeout)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def send(url, body, path="/", method="POST"):
+    """Status, headers and JSON of the answer."""
+    with connection(url) as opened:
+        opened.request(method, path, body if isinstance(body, (bytes, type(None))) else json.dumps(body))
+        response = opened.getresponse()
+        return response.status, response.headers, json.loads(response.read())
+
+
+def asking(question="Who kept the log?", context=TOWER, **parameters):
+    return {"inputs": {"question": question, "context": context}, "parameters": parameters}
+
+
+def same(given, expected):
+    """Whether they are the same answers; in other company a logit is rounded otherwise."""
+    given, expected = ([one] if isinstance(one, dict) else one for one in (given, expected))
+    scores = [answer["score"] for answer in expected]
+    return [{**a, "score": 0} for a in given] == [{**a, "score": 0} for a in expected] and [
+        answer["score"] for answer in given
+    ] == pytest.approx(scores, abs=2e-5)
+
+
+# the hub's client
+
+
+def test_the_hubs_client_gets_the_answer_of_the_pipeline(service, embedded):
+    answer = InferenceClient(model=service).question_answering(question="Who kept the log?", context=TOWER)
+    assert same(
+        {name: getattr(answer, name) for name in ("score", "start", "end", "answer")}, embedded(QUESTIONS[0], TOWER)
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"top_k": 3},
+        {"top_k": 3, "align_to_words": False},
+        {"max_answer_len": 1},
+        {"handle_impossible_answer": True},
+        {"max_seq_len": 16, "doc_stride": 4},
+        {"max_question_len": 2},
+    ],
+)
+def test_the_hubs_client_gets_its_parameters(service, embedded, parameters):
+    answers = InferenceClient(model=service).question_answering(
+        question=QUESTIONS[3], context=" ".join(SENTENCES), **parameters
+    )
+    assert isinstance(answers, list) == ("top_k" in parameters)
+    expected = embedded(question=QUESTIONS[3], context=" ".join(SENTENCES), **parameters)
+    assert same([dict(answer) for answer in answers] if isinstance(answers, list) else dict(answers), expected)
+
+
+def test_the_hubs_client_says_what_was_wrong(service):
+    with pytest.raises(HfHubHTTPError, match="top_k must be at least 1, got 0") as caught:
+        InferenceClient(model=service).question_answering(question="Who?", context=TOWER, top_k=0)
+    assert caught.value.response.status_code == 422
+
+
+def test_options_that_steer_the_hub_itself_are_no_error(service, embedded):
+    status, _, answer = send(service, asking() | {"options": {"use_cache": False}})
+    assert status == 200 and same(answer, embedded(QUESTIONS[0], TOWER))
+
+
+def test_null_parameters_are_the_defaults(service, embedded):
+    for body in (asking(top_k=None), asking() | {"parameters": None}):
+        assert same(send(service, body)[2], embedded(QUESTIONS[0], TOWER))
+
+
+# the other routes
+
+
+def test_healthz(service):
+    assert send(service, None, "/healthz", "GET")[::2] == (200, {"status": "ok"})
+
+
+def test_info_names_the_model_and_the_limits(service, embedded):
+    status, _, info = send(service, None, "/info", "GET")
+    assert status == 200 and info["model"] == "distilbert-mini-uncased-squad" and info["dtype"] == "float32"
+    assert info["config"]["dim"] == embedded.model.config.dim and info["requests"] == 0
+    assert info["limits"]["max_body"] == 2_000_000 and info["limits"]["queue"] == 128
+
+
+def test_words_have_the_probabilities_that_answers_have(service):
+    body = asking(context="Maren Holtz kept unsinkability logs.", top_k=2)
+    status, _, found = send(service, body, "/words")
+    assert status == 200 and found["answers"] == send(service, body)[2]
+    words = {body["inputs"]["context"][start:end]: both for start, end, *both in found["words"]}
+    best = found["answers"][0]
+    assert best["answer"] == "Maren Holtz" and {"Maren", "Holtz"} <= set(words)
+    assert best["score"] == pytest.approx(words["Maren"][0] * words["Holtz"][1], abs=0.01)
+    assert all(sum(column) <= 1.00001 for column in zip(*words.values()))
+
+
+def test_a_word_of_several_windows_has_its_highest_probability(embedded):
+    context, options = " ".join(SENTENCES), embedded.options({"max_seq_len": 24, "doc_stride": 8})
+    together, apart = Words(context, options), []
+    windows = list(embedded.windows(QUESTIONS[0], context, options))
+    assert len(windows) > 2
+    for window, logits in zip(windows, embedded.logits([window.ids for window in windows])):
+        together.add(window, *logits)
+        alone = Words(context, options)
+        alone.add(window, *logits)
+        apart += alone.result()["words"]
+    for start, end, *both in together.result()["words"]:
+        assert both == [max(column) for column in zip(*(word[2:] for word in apart if word[:2] == [start, end]))]
+
+
+def test_what_is_not_there_or_not_meant_so(service):
+    assert send(service, None, "/nowhere", "GET")[::2] == (404, {"error": "Not Found"})
+    assert send(service, None, "/", "PUT")[::2] == (405, {"error": "Method Not Allowed"})
+    assert send(service, None, "/words", "GET")[0] == 405
+    assert send(service, None, "/page/../server.py", "GET")[0] == 404
+
+
+def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
+    with connection(service) as opened:
+        opened.request("GET", "/")
+        response = opened.getresponse()
+        policy, page = response.headers["Content-Security-Policy"], response.read().decode()
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "require-trusted-types-for 'script'" in policy
+    assert "://" not in page and "style=" not in page and " on" not in page.replace(" on ", "")
+
+
+# bodies that mean ill, or nothing
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"", 400, "not JSON"),
+        (b"Who kept the log?", 400, "not JSON"),
+        (b'{"inputs": ', 400, "not JSON"),
+        (b'\xff\xfe{"inputs": 1}', 400, "UTF-8"),
+        (json.dumps(asking()).encode("utf-16"), 400, "UTF-8"),
+        (b'{"inputs": {"question": "Who?", "context": "\xc3("}}', 400, "UTF-8"),
+        (b"[" * 1_000_000, 400, "not JSON"),
+        (b'{"inputs":' * 100_000, 400, "not JSON"),
+        (b"9" * 10_000, 400, "not JSON"),
+        (b"null", 422, "inputs"),
+        (b"[]", 422, "inputs"),
+        ({}, 422, "inputs"),
+        ({"inputs": None}, 422, "inputs must be a dict"),
+        ({"inputs": [TOWER]}, 422, "inputs must be a dict"),
+        ({"inputs": {"question": "Who?"}}, 422, "inputs has no 'context'"),
+        ({"inputs": {"question": "Who?", "context": 7}}, 422, "context of inputs must be a str, got int"),
+        ({"inputs": {"question": [], "context": TOWER}}, 422, "question of inputs must be a str, got list"),
+        (asking(question=" \n"), 422, "question of inputs must not be blank"),
+        (asking(context=""), 422, "context of inputs must not be blank"),
+        (asking() | {"parameters": [1]}, 422, "parameters must be an object"),
+        (asking() | {"parameter": {}}, 422, "parameter has no meaning here"),
+        (asking(topk=3), 422, "topk has no meaning here"),
+        (asking(top_k="3"), 422, "top_k must be an int"),
+        (asking(top_k=101), 422, "top_k must be at most 100"),
+        (asking(top_k=float("nan")), 422, "top_k must be an int"),
+        (asking(max_seq_len=10**9), 422, "max_seq_len must be at most 512"),
+        (asking(doc_stride=500), 422, "doc_stride must be less"),
+        (asking(batch_size=8), 422, "batch_size has no meaning here"),
+        (asking(context="a " * 250_001), 413, "context has 500002 characters"),
+        (asking(question="a" * 500_001), 413, "question has 500001 characters"),
+    ],
+)  # fmt: skip
+def test_a_bad_body_has_an_error_that_says_why(service, body, status, message):
+    for path in ("/", "/words"):
+        given, headers, answer = send(service, body, path)
+        assert (given, list(answer)) == (status, ["error"]) and message in answer["error"]
+        assert headers["Content-Type"] == "application/json"
+
+
+def test_a_body_of_50_mb_is_refused_and_not_kept(tmp_path):
+    with running() as (url, process):
+        assert send(url, asking())[0] == 200
+        before = peak(process)
+        body = b'{"inputs": "' + b"x" * 50_000_000
+        for chunks in (body, (body[i : i + 2**20] for i in range(0, len(body), 2**20))):  # with its length, and without
+            with connection(url) as opened:
+                opened.request("POST", "/", chunks)
+                response = opened.getresponse()
+                assert response.status == 413
+                assert json.loads(response.read()) == {
+                    "error": "The body has 50000012 bytes, at most 2000000 are taken."
+                }
+        assert peak(process) < before + 10e6
+
+
+def peak(process):
+    """The most memory it has held, in bytes."""
+    path = Path(f"/proc/{process.pid}/status")
+    if not path.exists():
+        pytest.skip("the system has no /proc to read memory from")
+    return int(path.read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+
+def test_max_body_is_the_last_size_that_is_taken():
+    body = json.dumps(asking()).encode()
+    with running("--max-body", str(len(body))) as (url, _):
+        assert send(url, body)[0] == 200
+        assert send(url, body + b" ")[0] == 413
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["inputs", "parameters", "question", "context", "top_k", "max_seq_len"]), inner
+            )
+        ),
+    )
+)
+def test_every_json_has_an_answer_or_a_named_error(service, value):
+    status, _, answer = send(service, json.dumps(value).encode())
+    assert status == 200 or status == 422 and answer["error"]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        "<script>alert(1)</script> The keeper was Maren Holt. <img src=x onerror=alert(2)>",
+        "A \ud800 half pair, and the keeper was Maren Holt.",
+        "\U0001f56f\U0001f56f The keeper was Maren Holt. \U0001f56f",
+        "\x00\x1b[31m The keeper was Maren Holt.",
+    ],
+)
+def test_odd_text_is_text(service, context):
+    status, _, answer = send(service, asking("Who was the keeper?", context))
+    assert status == 200 and answer["answer"] == "Maren Holt" == context[answer["start"] : answer["end"]]
+
+
+def test_special_tokens_in_a_context_are_plain_text(service, embedded):
+    context = "Ada [SEP] wrote it. [CLS] [MASK] [PAD]"
+    plain = QuestionAnswerer.from_pretrained(split_special_tokens=True)
+    question = "What stands behind Ada?"
+    expected = plain(question=question, context=context, top_k=5)
+    assert not same(expected, embedded(question=question, context=context, top_k=5))
+    assert same(send(service, asking(question, context, top_k=5))[2], expected)
+
+
+# the queue
+
+
+class Counting(QuestionAnswerer):
+    """Remembers how many windows each pass had, and can be told to fail."""
+
+    def __init__(self, qa):
+        super().__init__(qa.model, qa.tokenizer)
+        self.passes, self.fail = [], False
+
+    def logits(self, windows, batch_size=None):
+        self.passes.append(len(windows))
+        if self.fail:
+            raise CheckpointError("broken")
+        return super().logits(windows, batch_size)
+
+
+def job(qa, context, question="Who kept the log?"):
+    options = Options(max_seq_len=384, doc_stride=128)
+    return Job(lambda: qa.windows(question, context, options), Search(context, options))
+
+
+def answered(qa, *jobs, until=None):
+    """The jobs in the order they ended; all were waiting when the queue began to run."""
+
+    async def run():
+        batcher, ended = Batcher(qa), []
+        for one in jobs:
+            one.answer.add_done_callback(lambda _, one=one: ended.append(one))
+            batcher.put(one)
+        task = asyncio.create_task(batcher.run())
+        await asyncio.wait([asyncio.wrap_future(one.answer) for one in jobs], timeout=60)
+        task.cancel()
+        return ended
+
+    return asyncio.run(run())
+
+
+def test_requests_that_wait_together_are_one_pass(embedded):
+    qa = Counting(embedded)
+    jobs = [job(qa, context) for context in SENTENCES * 4]
+    answered(qa, *jobs)
+    assert qa.passes == [20]
+    for one, context in zip(jobs, SENTENCES * 4):
+        assert same(one.answer.result(), embedded("Who kept the log?", context))
+
+
+def test_a_pass_has_a_budget_of_tokens(embedded):
+    qa = Counting(embedded)
+    answered(qa, job(qa, LONG[:20_000]))
+    windows = len(list(job(embedded, LONG[:20_000]).windows))
+    assert sum(qa.passes) == windows and max(qa.passes) == 6 < windows  # 6 x 384 tokens
+
+
+def test_a_long_document_does_not_hold_up_a_short_question(embedded):
+    qa = Counting(embedded)
+    long, other, short = job(qa, LONG[:10_000]), job(qa, LONG[:10_000]), job(qa, TOWER)
+    ended = answered(qa, long, other, short)
+    assert ended[0] is short and len(qa.passes) == 4
+    assert same(long.answer.result(), embedded("Who kept the log?", LONG[:10_000]))
+
+
+def test_nothing_is_computed_for_a_job_that_was_cancelled(embedded):
+    qa = Counting(embedded)
+    gone = job(qa, TOWER)
+    gone.answer.cancel()
+    answered(qa, gone, job(qa, TOWER))
+    assert qa.passes == [1]
+
+
+def test_a_pass_that_fails_is_the_end_of_its_jobs_alone(embedded):
+    qa = Counting(embedded)
+
+    async def run():
+        batcher = Batcher(qa)
+        task = asyncio.create_task(batcher.run())
+        qa.fail = True
+        jobs = [job(qa, TOWER), job(qa, LONG[:10_000])]
+        for one in jobs:
+            batcher.put(one)
+        await asyncio.wait([asyncio.wrap_future(one.answer) for one in jobs], timeout=60)
+        qa.fail = False
+        after = job(qa, TOWER)
+        batcher.put(after)
+        await asyncio.wait_for(asyncio.wrap_future(after.answer), 60)
+        task.cancel()
+        return jobs, after
+
+    jobs, after = asyncio.run(run())
+    assert all(isinstance(one.answer.exception(), CheckpointError) for one in jobs)
+    assert same(after.answer.result(), embedded("Who kept the log?", TOWER)) and qa.passes[1:] == [1]
+
+
+@contextmanager
+def in_a_thread(qa, queue=128):
+    """The service in this process, so that its limits on time can be set."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        service = Service(qa, "mine", server.Limits(2_000_000, queue))
+        uvicorn = Server(Config(service.application(), log_level="critical"))
+        thread = threading.Thread(target=uvicorn.run, args=([listener],))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        uvicorn.should_exit = True
+        thread.join()
+
+
+def test_what_fails_inside_is_a_500_and_the_service_goes_on(embedded):
+    qa = Counting(embedded)
+    with in_a_thread(qa) as url:
+        qa.fail = True
+        status, _, answer = send(url, asking())
+        assert status == 500 and "CheckpointError" in answer["error"] and "broken" not in answer["error"]
+        qa.fail = False
+        assert send(url, asking())[0] == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(embedded, monkeypatch):
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.2)
+    with in_a_thread(embedded) as url, connection(url) as opened:
+        opened.putrequest("POST", "/")
+        opened.putheader("Content-Length", "100")
+        opened.endheaders(b'{"inputs": ')
+        response = opened.getresponse()
+        assert response.status == 408 and "within 0.2 s" in json.loads(response.read())["error"]
+        assert send(url, None, "/info", "GET")[2]["requests"] == 0
+
+
+def test_an_answer_that_takes_too_long_is_given_up(embedded, monkeypatch):
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.2)
+    with in_a_thread(embedded) as url:
+        status, headers, answer = send(url, asking(context=LONG))
+        assert (status, headers["Retry-After"]) == (503, "1") and "within 0.2 s" in answer["error"]
+        monkeypatch.setattr(server, "ANSWER_SECONDS", 60)
+        assert send(url, asking())[0] == 200
+
+
+def test_a_full_queue_says_when_to_come_back_and_takes_the_place_of_who_hangs_up():
+    with running("--queue", "2") as (url, _):
+        with connection(url) as one, connection(url) as other:
+            one.request("POST", "/", json.dumps(asking(context=LONG)))  # being computed
+            other.putrequest("POST", "/")  # has not sent its body
+            other.putheader("Content-Length", "100")
+            other.endheaders()
+            wait_until(lambda: held(url) == 2)
+            status, headers, answer = send(url, asking())
+            assert (status, headers["Retry-After"]) == (503, "1") and "2 requests wait already" in answer["error"]
+            other.close()
+            wait_until(lambda: held(url) == 1)
+            one.close()
+            wait_until(lambda: held(url) == 0)
+        assert send(url, asking())[0] == 200
+
+
+def held(url):
+    return send(url, None, "/info", "GET")[2]["requests"]
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# many clients
+
+
+def cases(qa):
+    """Requests of all kinds with the answers they have offline."""
+    some = random.Random(9)
+    made = []
+    for _ in range(40):
+        context = " ".join(some.choices(SENTENCES, k=some.choice([1, 2, 5, 60])))
+        made.append((some.choice(QUESTIONS), context, some.choice([1, 3])))
+    expected = [qa(question=question, context=context, top_k=top_k) for question, context, top_k in made]
+    return [(json.dumps(asking(q, c, top_k=k)), answer) for (q, c, k), answer in zip(made, expected)]
+
+
+def client(url, asked, statuses, wrong, over, seed):
+    """One that asks until it is over, and hangs up now and then."""
+    some = random.Random(seed)
+    while not over():
+        with suppress(ConnectionError), connection(url) as opened:
+            for _ in range(20):
+                body, expected = some.choice(asked)
+                opened.request("POST", "/", body)
+                if some.random() < 0.02:
+                    break
+                response = opened.getresponse()
+                statuses[response.status] += 1
+                answer = json.loads(response.read())
+                if response.status == 200 and not same(answer, expected):
+                    wrong.append((body, answer))
+                if over():
+                    break
+
+
+@pytest.mark.parametrize(("queue", "seconds"), [(128, 20), (24, 5)])
+def test_64_clients_get_right_answers_and_no_error_but_503(embedded, queue, seconds):
+    asked, statuses, wrong = cases(embedded), Counter(), []
+    with running("--queue", str(queue)) as (url, process):
+        end = time.monotonic() + seconds
+        over = lambda: time.monotonic() > end  # noqa: E731
+        clients = [
+            threading.Thread(target=client, args=(url, asked, statuses, wrong, over, seed)) for seed in range(64)
+        ]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join(120)
+        assert not any(one.is_alive() for one in clients)
+        assert not wrong and statuses[200] > 100
+        assert set(statuses) == ({200} if queue == 128 else {200, 503})
+        wait_until(lambda: held(url) == 0)
+        process.terminate()
+        assert process.communicate(timeout=60) == ("stopped\n", "") and process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_load_ends_it_after_what_was_being_answered(number):
+    with running() as (url, process):
+        opened = [http.client.HTTPConnection(url.removeprefix("http://"), timeout=60) for _ in range(32)]
+        for one in opened:
+            one.request("POST", "/", json.dumps(asking(context=LONG[:2_000])))
+        wait_until(lambda: held(url) == 32)
+        process.send_signal(number)
+        statuses = []
+        for one in opened:
+            response = one.getresponse()
+            statuses.append(response.status)
+            assert "answer" in json.loads(response.read())
+            with pytest.raises(OSError):  # it takes nothing more, neither here nor on a new connection
+                one.sock or one.connect()
+                one.request("POST", "/", json.dumps(asking()))
+                one.getresponse()
+        assert statuses == [200] * 32
+        assert process.communicate(timeout=60) == ("stopped\n", "") and process.returncode == 0
+
+
+# the call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "65536"], "--port must be from 0 to 65535, got 65536"),
+        (["--port", "-1"], "--port must be from 0 to 65535, got -1"),
+        (["--host", "no.such.host.invalid", "--port", "0"], "no.such.host.invalid port 0: cannot listen there"),
+        (["--queue", "0"], "--queue must be at least 1"),
+        (["--max-body", "0"], "--max-body must be at least 1"),
+        (["--port", "0", "--model", "nowhere/at/all"], "nowhere/at/all"),
+    ],
+)
+def test_a_bad_call_is_one_line(arguments, message, capsys):
+    assert main(["serve", *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot listen there" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_is_named(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "numpy_distilbert.server")
+    monkeypatch.delattr("numpy_distilbert.server")
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    assert main(["serve"]) == 2
+    assert 'pip install "numpy-distilbert[serve]"' in capsys.readouterr().err
+
+
+def test_another_address_and_another_model(random_checkpoint):
+    folder = random_checkpoint("cased")
+    with running("--host", "::1", "--model", str(folder)) as (url, _):
+        assert url.startswith("http://[::1]:") and send(url, None, "/info", "GET")[2]["model"] == str(folder)
+        assert send(url, asking())[2]["answer"]
