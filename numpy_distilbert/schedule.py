@@ -24,7 +24,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -161,11 +162,36 @@ def deal(lengths: Sequence[int], count: int) -> list[list[int]]:
 @contextmanager
 def threads(size: int) -> Iterator[Team]:
     """The threads for a call whose hidden states have that many elements: as many as the host process gave to BLAS."""
-    if BLAS is None or size < THREADED_FROM:
+    if BLAS is None or size < THREADED_FROM or ALONE.get():
         yield Team()
         return
     with BLAS.one_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
         yield Team(n_threads, pool)
+
+
+# Whether what is called in this context computes in its own thread only.
+ALONE: ContextVar[bool] = ContextVar("ALONE", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and other
+    threads can do the same beside them. Without threadpoolctl BLAS keeps its threads.
+    """
+    token = ALONE.set(True)
+    try:
+        with nullcontext() if BLAS is None else BLAS.one_thread():
+            yield
+    finally:
+        ALONE.reset(token)
+
+
+def n_cores() -> int:
+    """How many threads can compute alone beside each other: as many as the host process gave to BLAS."""
+    if BLAS is None:
+        return 1
+    with BLAS.one_thread() as n_threads:
+        return n_threads
 
 
 class _Blas:

@@ -81,6 +81,9 @@ def test_another_of_the_five_is_marked_when_it_is_chosen(open_page):
 def test_words_tell_their_probabilities_to_pointer_and_keyboard(open_page):
     page = open_page()
     ask(page, QUESTION, TOWER)
+    for word, bar, share in (("Maren", "--starts", 95), ("Holt", "--ends", 95)):
+        style = page.locator("mark .word", has_text=word).evaluate(f"word => word.style.getPropertyValue('{bar}')")
+        assert style.endswith("%") and float(style[:-1]) == pytest.approx(share, abs=5)
     page.locator("mark .word").first.hover()
     shown = page.locator("#probability")
     expect(shown).to_contain_text("“Maren”: starts the answer 9")
@@ -163,10 +166,22 @@ def test_a_long_document_is_scrolled_to_its_answer(open_page):
     context = "The sea was grey. " * 500 + "The harbour master was Ove Lind. " + "The sea was grey. " * 500
     ask(page, "Who was the harbour master?", context)
     expect(page.locator("mark")).to_have_text("Ove Lind", timeout=60_000)
+    inside = "(b => m => m.top >= b.top && m.bottom <= b.bottom)(document.getElementById('text').getBoundingClientRect())"
+    assert page.evaluate(f"{inside}(document.querySelector('mark').getBoundingClientRect())")
     page.get_by_role("listitem").first.get_by_role("button").click()
     expect(page.locator("mark")).to_be_in_viewport()
     expect(page.get_by_role("button", name="Copy a link")).to_be_visible()  # 18,000 characters are no trouble
     assert page.locator("#text").evaluate("text => text.textContent") == context
+
+
+def test_the_answer_to_the_last_question_is_shown(open_page):
+    page = open_page()
+    ask(page, "Who was the harbour master?", "The sea was grey. " * 1000)
+    ask(page, QUESTION, TOWER)
+    expect(page.locator("mark")).to_have_text("Maren Holt")
+    expect(page.locator("#state")).to_have_text("")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#text")).to_have_text(TOWER)
 
 
 def test_a_document_too_long_for_a_link_has_none(open_page):

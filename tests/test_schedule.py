@@ -280,3 +280,36 @@ def test_what_an_input_shares_its_batch_with_hardly_matters(two_blas_threads, ba
             alone = embedded.model(ids[row : row + 1, :length])
             for logits, expected in ((start[:length], alone.start_logits[0]), (end[:length], alone.end_logits[0])):
                 assert np.abs(logits - expected).max() < 2e-5 * max(1, np.abs(expected).max())
+
+
+def n_threads_of(size):
+    with threads(size) as team:
+        return team.n_threads
+
+
+def test_alone_a_call_has_one_thread_and_others_have_all(two_blas_threads):
+    size = 2 * THREADED_FROM
+    assert schedule.n_cores() == 2
+    with schedule.alone():
+        assert blas_threads() == [1]
+        assert n_threads_of(size) == 1
+        with ThreadPoolExecutor(1) as pool:  # another thread, which is not alone
+            assert pool.submit(n_threads_of, size).result() == 2
+    assert blas_threads() == [2]
+    assert n_threads_of(size) == 2
+
+
+def test_a_block_has_the_same_numbers_on_any_number_of_cores(two_blas_threads, embedded):
+    contexts = [f"Maren Holt kept log {i}. " * i for i in range(1, 5)]
+
+    def scores():
+        with schedule.alone():
+            return [answer["score"] for answer in embedded(question=["Who?"] * 4, context=contexts)]
+
+    before = scores()
+    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    with ThreadPoolExecutor(1) as pool:
+        limit = pool.submit(controller.limit, limits=1).result()
+        after = scores()
+        pool.submit(limit.restore_original_limits).result()
+    assert before == after

@@ -23,7 +23,7 @@ from uvicorn import Config, Server
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer, server
 from numpy_distilbert.cli import main
-from numpy_distilbert.qa import Options, Search
+from numpy_distilbert.qa import Options, Search, span_probabilities
 from numpy_distilbert.server import Batcher, Job, Service, Words
 
 TOWER = "The tower is old. Maren Holt kept its log."
@@ -176,6 +176,26 @@ def test_a_word_of_several_windows_has_its_highest_probability(embedded):
         assert both == [max(column) for column in zip(*(word[2:] for word in apart if word[:2] == [start, end]))]
 
 
+def test_the_probability_of_a_word_is_that_of_all_its_pieces(embedded, monkeypatch):
+    monkeypatch.setattr(server, "LOWEST", 0)
+    words = Words("Unsinkability, said Maren Holtzclaw.", embedded.options({}))
+    (window,) = embedded.windows("Who said unsinkability?", words.context, embedded.options({}))
+    ((start_logits, end_logits),) = embedded.logits([window.ids])
+    words.add(window, start_logits, end_logits)
+    told = words.result()["words"]
+    assert [words.context[start:end] for start, end, *_ in told] == [
+        "Unsinkability",
+        ",",
+        "said",
+        "Maren",
+        "Holtzclaw",
+        ".",
+    ]
+    for column, logits in ((2, start_logits), (3, end_logits)):
+        no_answer = span_probabilities(logits, window)[0]
+        assert sum(word[column] for word in told) == pytest.approx(1 - no_answer, abs=1e-5)
+
+
 def test_what_is_not_there_or_not_meant_so(service):
     assert send(service, None, "/nowhere", "GET")[::2] == (404, {"error": "Not Found"})
     assert send(service, None, "/", "PUT")[::2] == (405, {"error": "Method Not Allowed"})
@@ -297,6 +317,11 @@ def test_every_json_has_an_answer_or_a_named_error(service, value):
 def test_odd_text_is_text(service, context):
     status, _, answer = send(service, asking("Who was the keeper?", context))
     assert status == 200 and answer["answer"] == "Maren Holt" == context[answer["start"] : answer["end"]]
+
+
+def test_half_a_surrogate_pair_in_an_answer_comes_back(service):
+    context = "The keeper was Maren \ud800 Holt."
+    assert "Maren \ud800 Holt" in send(service, asking("Who was the keeper?", context))[2]["answer"]
 
 
 def test_special_tokens_in_a_context_are_plain_text(service, embedded):
@@ -445,7 +470,7 @@ def test_an_answer_that_takes_too_long_is_given_up(embedded, monkeypatch):
 
 
 def test_a_full_queue_says_when_to_come_back_and_takes_the_place_of_who_hangs_up():
-    with running("--queue", "2") as (url, _):
+    with running("--queue", "2") as (url, process):
         with connection(url) as one, connection(url) as other:
             one.request("POST", "/", json.dumps(asking(context=LONG)))  # being computed
             other.putrequest("POST", "/")  # has not sent its body
@@ -459,6 +484,18 @@ def test_a_full_queue_says_when_to_come_back_and_takes_the_place_of_who_hangs_up
             one.close()
             wait_until(lambda: held(url) == 0)
         assert send(url, asking())[0] == 200
+        process.terminate()
+        assert process.communicate(timeout=60) == ("stopped\n", "")  # nothing in the log of who hung up
+
+
+def test_nothing_more_is_computed_for_who_hangs_up(embedded):
+    qa = Counting(embedded)
+    with in_a_thread(qa) as url:
+        with connection(url) as opened:
+            opened.request("POST", "/", json.dumps(asking(context=LONG)))
+            wait_until(lambda: qa.passes)
+        assert send(url, asking())[0] == 200
+        assert len(qa.passes) < 10 < len(LONG) // 10_000
 
 
 def held(url):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import answering, checkpoints, lab, serving, training
+from . import answering, batching, checkpoints, lab, serving, training
 from .terminal import PROGRAM, fail
 
 
@@ -51,6 +51,6 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.set_defaults(unwritten=1)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for room in (answering, checkpoints, lab, training, serving):
+    for room in (answering, batching, checkpoints, lab, training, serving):
         room.add_verbs(verbs)
     return parser

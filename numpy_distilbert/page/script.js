@@ -33,7 +33,7 @@ async function request(question, context) {
     });
     const found = await response.json();
     if (!response.ok) throw new Error(found.error);
-    if (mine === asking) show(context, found);
+    show(context, found);
   } catch (error) {
     if (mine !== asking) return;
     element("error").textContent = error instanceof TypeError ? "The service cannot be reached." : error.message;

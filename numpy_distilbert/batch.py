@@ -1,0 +1,303 @@
+"""Files of questions answered: in blocks, on threads, processes or a cluster, and gone on with after any end.
+
+The rows of a file are cut into blocks, by nothing but the file itself. A block is computed by one thread, wherever that
+is, so its numbers do not depend on how many there are. Its answers become a file of their own in OUT.parts, written whole:
+either it is there, or the block is computed again. When all are there, the input is read once more and put together with
+them to OUT, in its order, which appears when it is complete.
+
+Blocks go to an Executor, as the standard library has them: threads here, processes forked from this one, which share its
+weights, or the workers of a Dask cluster, which load them once each.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import __version__, hub, schedule
+from .checkpoint import CheckpointError
+from .files import read_json, write_whole
+from .qa import Pair, QuestionAnswerer
+from .rows import ANSWER, JSON_LINES, PARQUET, Row, kind_of, parquet_schema, read_rows, write_lines, write_parquet
+
+BLOCK_ROWS = 64
+BLOCK_CHARACTERS = 2**20
+AHEAD = 2  # blocks under way, for each that is computed
+CLUSTER_SECONDS = 30
+PARENT_SECONDS = 1
+BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
+Engine = AbstractContextManager[tuple[Executor, int]]  # where blocks are computed, and how many at a time
+
+
+class Stopped(Exception):
+    """The run ended before its output was complete; finished blocks are kept."""
+
+
+class Summary(NamedTuple):
+    """Of rows: all, those with an answer, those with an error, and those whose answer was there from a run before."""
+
+    rows: int
+    answered: int
+    errors: int
+    kept: int
+
+
+class Model(NamedTuple):
+    """A model by name, and what tells whether it is the same elsewhere."""
+
+    name: str | None
+    sha256: str
+
+    @classmethod
+    def find(cls, name: str | None) -> "Model":
+        """name: a folder, a hub id, or None for the embedded one. Raises CheckpointError if it is not there."""
+        folder = hub.find(name)
+        return cls(str(folder.resolve()) if name is not None and Path(name).is_dir() else name, fingerprint(folder))
+
+
+def fingerprint(folder: Path) -> str:
+    """Of all files that a checkpoint is read from."""
+    files = sorted(path for path in folder.iterdir() if path.name in hub.FETCHED or path.suffix == ".safetensors")
+    return hashlib.sha256("".join(path.name + hub.sha256(path) for path in files).encode()).hexdigest()
+
+
+_loaded: dict[Model, QuestionAnswerer] = {}  # of this process
+_loading = threading.Lock()
+
+
+def load(model: Model) -> QuestionAnswerer:
+    """The model, loaded once in a process. Raises CheckpointError if here it is another."""
+    with _loading:
+        if model not in _loaded:
+            folder = hub.find(model.name)
+            if fingerprint(folder) != model.sha256:
+                raise CheckpointError(
+                    f"{folder}: is not the model that the run began with. Install the same everywhere."
+                )
+            _loaded[model] = QuestionAnswerer.from_pretrained(folder)
+        return _loaded[model]
+
+
+def answer_block(model: Model, pairs: list[Pair]) -> list[dict[str, Any]]:
+    """The answers to questions in their contexts, computed by this thread alone."""
+    qa = load(model)
+    with schedule.alone():
+        return [dict(answer) for answer in qa({"question": q, "context": c} for q, c in pairs)]
+
+
+@contextmanager
+def threads(model: Model) -> Iterator[tuple[Executor, int]]:
+    """An engine: the cores of this process."""
+    load(model)
+    n_threads = schedule.n_cores()
+    with ThreadPoolExecutor(n_threads) as executor:
+        yield executor, n_threads
+
+
+@contextmanager
+def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
+    """An engine: so many processes, of one thread each, which share the weights of this one. Raises ValueError where
+    processes cannot be forked, or without threadpoolctl.
+    """
+    if "fork" not in get_all_start_methods():
+        raise ValueError("this system cannot fork processes. Leave --workers out, or use --scheduler.")
+    if schedule.BLAS is None:
+        raise ValueError('threadpoolctl is needed for workers. Run: pip install "numpy-distilbert[batch]"')
+    load(model)
+    context = get_context("fork")
+    with ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
+        yield executor, number
+
+
+def _start_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has, be it killed: no call of the pool would ever come back."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """An engine: the workers of the Dask scheduler at an address. Raises ValueError if there are none."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError('distributed is needed for clusters. Run: pip install "numpy-distilbert[batch]"') from error
+    try:
+        client = Client(address, timeout=CLUSTER_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{address}: no scheduler answers there ({error}).") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CLUSTER_SECONDS)
+        except TimeoutError as error:
+            raise ValueError(f"{address}: the scheduler has no worker. Start some: dask worker {address}") from error
+        with client.get_executor() as executor:
+            yield executor, sum(client.ncores().values())
+
+
+def blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in lists of BLOCK_ROWS, or of fewer with BLOCK_CHARACTERS of contexts."""
+    block: list[Row] = []
+    characters = 0
+    for row in rows:
+        block.append(row)
+        characters += len(row.fields["context"]) if row.error is None else 0
+        if len(block) == BLOCK_ROWS or characters >= BLOCK_CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def answer_file(
+    source: Path,
+    output: Path,
+    model: Model,
+    engine: Engine,
+    resume: bool = False,
+    strict: bool = False,
+    progress: Callable[[int, int, int], None] = lambda *_: None,
+) -> Summary:
+    """Answer every row of source in output.
+
+    engine: threads, processes or cluster; resume: go on with OUT.parts; strict: a bad row is the end, before anything is
+    computed; progress: is called with the rows done, all rows, and the rows kept.
+    Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing fails.
+    """
+    as_parquet = kind_of(output, (JSON_LINES, PARQUET)) is PARQUET
+    if output.is_dir():
+        raise ValueError(f"{output}: is a folder. Name a file.")
+    if output.exists() and output.samefile(source):
+        raise ValueError(f"{output}: is the input. Name another file.")
+    total = errors = 0
+    for row in read_rows(source):
+        total += 1
+        errors += row.error is not None
+        if strict and row.error is not None:
+            raise Stopped(row.error)
+    schema = parquet_schema(source) if as_parquet else None
+    about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__}
+    parts = output.with_name(f"{output.name}.parts")
+    if _open(parts, about, resume) and output.exists():  # a run before came to its end, but not to that of clearing up
+        _remove(parts)
+        return Summary(total, total - errors, errors, total - errors)
+    kept = _compute(source, parts, model, engine, total, progress)
+    whole = parts / "output"
+    with open(whole, "wb") as file:
+        if as_parquet:
+            write_parquet(file, records(source, parts), schema)
+        else:
+            write_lines(file, records(source, parts))
+    os.replace(whole, output)
+    _write(parts / FINISHED, about)
+    _remove(parts)
+    return Summary(total, total - errors, errors, kept)
+
+
+def _open(parts: Path, about: dict[str, str], resume: bool) -> bool:
+    """Make the folder, or go on with it; whether its run was finished. Raises ValueError if that is not to be."""
+    finished, begun = ((parts / name).exists() for name in (FINISHED, BEGUN))
+    if begun and not finished and not resume:
+        raise ValueError(f"{parts}: holds what a run before has finished. Go on with --resume, or delete it.")
+    if begun and resume:
+        if read_json(parts / BEGUN) == about:
+            return finished
+        if not finished:
+            raise ValueError(f"{parts}: is of another input, model or version. Delete it, or choose another output.")
+    if parts.exists():
+        _remove(parts)
+    parts.mkdir()
+    _write(parts / BEGUN, about)
+    return False
+
+
+def _remove(parts: Path) -> None:
+    """Remove the folder; what says that it was finished, last."""
+    for path in parts.iterdir():
+        if path.name not in (BEGUN, FINISHED):
+            path.unlink()
+    for name in (BEGUN, FINISHED):
+        (parts / name).unlink(missing_ok=True)
+    parts.rmdir()
+
+
+def _write(path: Path, value: Any) -> None:
+    with write_whole(path) as file:
+        json.dump(value, file)
+
+
+def _compute(
+    source: Path, parts: Path, model: Model, engine: Engine, total: int, progress: Callable[[int, int, int], None]
+) -> int:
+    """Compute the blocks that are not there. Returns how many answers were."""
+    done = kept = 0
+    under_way: dict[Future[list[dict[str, Any]]], tuple[Path, int]] = {}
+
+    def settle() -> int:
+        """Write what has come; its rows."""
+        rows = 0
+        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+            path, length = under_way.pop(future)
+            try:
+                answers = future.result()
+            except CheckpointError:
+                raise
+            except Exception as error:
+                raise Stopped(
+                    f"a block could not be computed ({type(error).__name__}: {error}). Go on with --resume."
+                ) from error
+            _write(path, answers)
+            rows += length
+        return rows
+
+    with engine as (executor, at_a_time):
+        try:
+            for path, block in zip(_paths(parts), blocks(read_rows(source))):
+                pairs = [(row.fields["question"], row.fields["context"]) for row in block if row.error is None]
+                if path.exists() or not pairs:
+                    kept += len(pairs)
+                    done += len(block)
+                    continue
+                while len(under_way) >= AHEAD * at_a_time:
+                    done += settle()
+                    progress(done, total, kept)
+                under_way[executor.submit(answer_block, model, pairs)] = path, len(block)
+            while under_way:
+                done += settle()
+                progress(done, total, kept)
+        finally:
+            for future in under_way:
+                future.cancel()
+    return kept
+
+
+def _paths(parts: Path) -> Iterator[Path]:
+    """Of the answers of each block."""
+    return (parts / f"{number:08}.json" for number in count())
+
+
+def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
+    """The rows of the output."""
+    for path, block in zip(_paths(parts), blocks(read_rows(source))):
+        answers = iter(read_json(path) if path.exists() else [])
+        for row in block:
+            if row.error is not None:
+                yield row.fields | {"error": row.error, "line": row.line}
+            else:
+                answer = next(answers)
+                yield row.fields | {name: answer[name] for name in ANSWER}

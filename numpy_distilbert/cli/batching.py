@@ -1,0 +1,88 @@
+"""batch."""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import batch
+from ..arguments import check_integer
+from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, fail
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Describe their calls."""
+    verb = verbs.add_parser(
+        "batch",
+        help="answer every question in a file",
+        description="Answer every question in a file. Rows that cannot be answered have an error instead; exit status 1 then. "
+        "Ended at any moment, the same call with --resume goes on.",
+    )
+    verb.add_argument(
+        "source",
+        metavar="IN",
+        help=".jsonl (question, context, whatever else), SQuAD .json, both also in gzip, or .parquet; - for JSON lines on "
+        "standard input",
+    )
+    verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=".jsonl or .parquet")
+    verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+    where = verb.add_mutually_exclusive_group()
+    where.add_argument("--workers", metavar="N", type=int, help="processes (default: the cores of this one)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
+    verb.add_argument("--resume", action="store_true", help="go on with what a run before has finished")
+    verb.add_argument("--strict", action="store_true", help="stop at the first row that cannot be answered")
+    verb.add_argument("--json", action="store_true", help="print the summary as JSON")
+    verb.set_defaults(run=_batch)
+
+
+def _batch(arguments: argparse.Namespace) -> Result:
+    output = Path(arguments.output).resolve()
+    model = batch.Model.find(arguments.model)
+    if arguments.workers is not None:
+        engine = batch.processes(model, check_integer("--workers", arguments.workers, 1))
+    elif arguments.scheduler is not None:
+        engine = batch.cluster(arguments.scheduler)
+    else:
+        engine = batch.threads(model)
+    start = time.monotonic()
+
+    def progress(done: int, total: int, kept: int) -> None:
+        rate = (done - kept) / max(time.monotonic() - start, 0.001)
+        left = int((total - done) / max(rate, 0.001))
+        draw_bar(
+            done,
+            total,
+            f"{done} of {total}, {rate:.0f} a second, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left",
+        )
+
+    try:
+        with _file(arguments.source, output) as source:
+            summary = batch.answer_file(source, output, model, engine, arguments.resume, arguments.strict, progress)
+    except batch.Stopped as error:
+        raise SystemExit(fail(1, str(error))) from error
+    finally:
+        clear_bar()
+    if arguments.json:
+        return json.dumps(summary._asdict()), int(summary.errors > 0)
+    return "{} rows, {} answered, {} errors, {} kept".format(*summary), int(summary.errors > 0)
+
+
+@contextmanager
+def _file(source: str, output: Path) -> Iterator[Path]:
+    """The input as a file, as it is read more than once: standard input goes beside the output until the end."""
+    if source != "-":
+        yield Path(source)
+        return
+    if sys.stdin is None:
+        raise ValueError("standard input is closed. Name a file.")
+    kept = output.with_name(f"{output.name}.input.jsonl")
+    try:
+        with open(kept, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield kept
+    finally:
+        kept.unlink(missing_ok=True)

@@ -1,0 +1,232 @@
+"""Files of questions: rows in, rows with answers out, one after another, however many there are.
+
+In: JSON lines, SQuAD JSON (an article at a time), Parquet; the first two plain or gzip. Out: JSON lines or Parquet. What a
+row has besides question and context goes through as it is.
+"""
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from .qa import read_pair
+
+CONTEXT_CHARACTERS = 5_000_000
+LINE_BYTES = 2**25  # of a longer one only the number is kept
+CHUNK = 2**16  # characters
+DATA = re.compile(r'"data"\s*:\s*\[')
+BETWEEN = re.compile(r"[\s,]*")
+ANSWER = ("answer", "score", "start", "end")
+RESULT = (*ANSWER, "error", "line")
+JSON_LINES, SQUAD, PARQUET = (".jsonl", ".ndjson"), (".json",), (".parquet",)
+ROW_GROUP = 4096  # rows
+
+
+class Row(NamedTuple):
+    """A row of a file: its line, or of SQuAD and Parquet its number, from 1; its own fields; and why it has no answer."""
+
+    line: int
+    fields: dict[str, Any]
+    error: str | None
+
+
+def kind_of(path: Path, kinds: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Which of these kinds of file it is, by its name. Raises ValueError if it is none."""
+    name = path.name.lower().removesuffix(".gz")
+    for kind in kinds:
+        if name.endswith(kind):
+            return kind
+    known = ", ".join(suffix for kind in kinds for suffix in kind)
+    raise ValueError(f"{path}: what is in it cannot be told from its name. Let it end in one of {known}.")
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, as they are read. Raises ValueError if it cannot be read, or is not what its name says."""
+    kind = kind_of(path, (JSON_LINES, SQUAD, PARQUET))
+    if kind is PARQUET:
+        rows = parquet_rows(path)
+    else:
+        rows = (line_rows if kind is JSON_LINES else squad_rows)(path)
+    try:
+        yield from rows
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def checked(line: int, fields: Any) -> Row:
+    """The row, with its error if it cannot be answered."""
+    if not isinstance(fields, Mapping):
+        return Row(
+            line, {}, f"line {line} must be an object with 'question' and 'context', got {type(fields).__name__}."
+        )
+    fields = dict(fields)
+    for name in RESULT:
+        if name in fields:
+            return Row(line, fields, f"line {line} has a field {name!r}, which the result has too. Rename it.")
+    try:
+        _, context = read_pair(fields, f"line {line}")
+        if len(context) > CONTEXT_CHARACTERS:
+            raise ValueError(
+                f"context of line {line} has {len(context)} characters, at most {CONTEXT_CHARACTERS} are read."
+            )
+    except (TypeError, ValueError) as error:
+        return Row(line, fields, str(error))
+    return Row(line, fields, None)
+
+
+def line_rows(path: Path) -> Iterator[Row]:
+    """The rows of JSON lines; blank lines are none."""
+    with _open(path) as file:
+        number = 0
+        while line := file.readline(LINE_BYTES):
+            number += 1
+            if len(line) == LINE_BYTES and not line.endswith(b"\n"):
+                while (rest := file.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                yield Row(number, {}, f"line {number} has more than {LINE_BYTES} bytes.")
+                continue
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line.decode())
+            except (ValueError, RecursionError) as error:
+                yield Row(number, {}, f"line {number} is not JSON in UTF-8 ({error}).")
+                continue
+            yield checked(number, fields)
+
+
+def squad_rows(path: Path) -> Iterator[Row]:
+    """The questions of a SQuAD file, each with the context of its paragraph and the title of its article."""
+    number = 0
+    with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        for article in _articles(path, text):
+            try:
+                title = {"title": article["title"]} if "title" in article else {}
+                for paragraph in article["paragraphs"]:
+                    for entry in paragraph["qas"]:
+                        number += 1
+                        yield checked(number, title | entry | {"context": paragraph["context"]})
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"{path}: not as SQuAD has it after {number} questions ({error!r}).") from error
+
+
+def _articles(path: Path, file: IO[str]) -> Iterator[Any]:
+    """The items of "data", each read from the file when it is needed."""
+    text, chunk = "", CHUNK
+    while not (data := DATA.search(text)):
+        more = file.read(chunk)
+        if not more:
+            raise ValueError(f"{path}: not a SQuAD file, which is a JSON object with 'data'.")
+        text += more
+    text = text[data.end() :]
+    while True:
+        text = text[BETWEEN.match(text).end() :]  # type: ignore[union-attr]  # it matches nothing, too
+        if text.startswith("]"):
+            return
+        try:
+            article, end = json.JSONDecoder().raw_decode(text)
+            text, chunk = text[end:], CHUNK
+        except (ValueError, RecursionError) as error:
+            more = file.read(chunk)
+            if not more:
+                raise ValueError(f"{path}: not JSON, or cut off ({error}).") from error
+            text, chunk = text + more, 2 * chunk
+            continue
+        yield article
+
+
+def parquet_rows(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file."""
+    number = 0
+    with parquet(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            for fields in batch.to_pylist():
+                number += 1
+                yield checked(number, fields)
+
+
+@contextmanager
+def parquet(path: Path) -> Iterator[Any]:
+    """The file, open, with the columns that are needed. Raises ValueError if it is something else."""
+    _, pq = pyarrow()
+    try:
+        with pq.ParquetFile(path) as file:
+            names = set(file.schema_arrow.names)
+            for name in ("question", "context"):
+                if name not in names:
+                    raise ValueError(f"{path}: has no column {name!r}.")
+            yield file
+    except pyarrow()[0].ArrowException as error:
+        raise ValueError(f"{path}: cannot be read as Parquet ({error}).") from error
+
+
+def pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet. Raises ValueError if they are not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError('pyarrow is needed for Parquet. Run: pip install "numpy-distilbert[batch]"') from error
+    return pyarrow, pyarrow.parquet
+
+
+def _open(path: Path) -> IO[bytes]:
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else open(path, "rb")  # type: ignore[return-value]
+
+
+def write_lines(file: IO[bytes], records: Iterable[dict[str, Any]]) -> None:
+    """Write JSON lines, in UTF-8. What JSON has no word for, as a date of a Parquet file, becomes text."""
+    for record in records:
+        try:
+            line = json.dumps(record, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which UTF-8 cannot hold
+            line = json.dumps(record, default=str).encode()
+        file.write(line + b"\n")
+
+
+def write_parquet(file: IO[bytes], records: Iterable[dict[str, Any]], schema: Any) -> None:
+    """Write Parquet. schema: as of parquet_schema."""
+    pa, pq = pyarrow()
+    with pq.ParquetWriter(file, schema) as writer:
+        for group in groups(records, ROW_GROUP):
+            writer.write_table(pa.Table.from_pylist(group, schema))
+
+
+def parquet_schema(path: Path) -> Any:
+    """The columns that the rows of a file have, and those of the result. Raises ValueError if Parquet cannot hold them."""
+    pa, _ = pyarrow()
+    try:
+        if kind_of(path, (JSON_LINES, SQUAD, PARQUET)) is PARQUET:
+            with parquet(path) as file:
+                schema = file.schema_arrow
+        else:
+            schema = pa.schema([])
+            for group in groups((row.fields for row in read_rows(path)), ROW_GROUP):
+                names = dict.fromkeys(name for fields in group for name in fields)
+                columns = {name: pa.array([fields.get(name) for fields in group]) for name in names}
+                schema = pa.unify_schemas([schema, pa.table(columns).schema], promote_options="permissive")
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        raise ValueError(f"{path}: Parquet cannot hold its fields as columns ({error}). Write JSON lines.") from error
+    types = (pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.string(), pa.int64())
+    for name, type in zip(RESULT, types):
+        if name in schema.names:
+            raise ValueError(f"{path}: has a field {name!r}, which the result has too. Rename it.")
+        schema = schema.append(pa.field(name, type))
+    return schema
+
+
+def groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The items in lists of that size, the last may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group

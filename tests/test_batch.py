@@ -1,0 +1,474 @@
+"""Files answered: the same file whatever computes it, and however often it was cut short."""
+
+import gzip
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pyarrow.parquet as pq
+import pytest
+
+from numpy_distilbert import batch, schedule
+from numpy_distilbert.batch import Model, Summary, answer_file
+from numpy_distilbert.cli import main
+
+NAMES = ["Maren Holt", "Ove Lind", "Tora Dahl", "Nils Berg"]
+DEEDS = ["kept the log", "lit the lamp", "rang the bell", "rowed to the mainland for oil"]
+PROGRAM = [sys.executable, "-m", "numpy_distilbert", "batch"]
+
+
+def questions(count, seed=0):
+    """Rows of different lengths, one in twenty of several windows."""
+    some = random.Random(seed)
+    for i in range(count):
+        told = [
+            f"In {some.randint(1850, 1900)} {some.choice(NAMES)} {some.choice(DEEDS)}."
+            for _ in range(some.choice([1, 2, 6]))
+        ]
+        yield {
+            "id": i,
+            "question": f"Who {some.choice(DEEDS)}?",
+            "context": " ".join(told) + " The sea was grey." * (200 * (i % 20 == 19)),
+        }
+
+
+def write(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def model():
+    return Model.find(None)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A file of five blocks, two rows of it bad, and its output by the threads of this process."""
+    folder = tmp_path_factory.mktemp("example")
+    rows = [*questions(270)]
+    rows[100] = "nonsense"
+    rows[200] = {"question": "Who?"}
+    source = write(folder / "in.jsonl", rows)
+    summary = answer_file(source, folder / "out.jsonl", model(), batch.threads(model()))
+    assert summary == Summary(270, 268, 2, 0) and sorted(path.name for path in folder.iterdir()) == [
+        "in.jsonl",
+        "out.jsonl",
+    ]
+    return source, (folder / "out.jsonl").read_bytes()
+
+
+def test_each_row_has_its_fields_and_the_answer_of_the_pipeline(example, embedded):
+    source, output = example
+    written = [json.loads(line) for line in output.splitlines()]
+    for line, given, got in zip(range(1, 271), source.read_text().splitlines(), written, strict=True):
+        if line == 101:
+            assert list(got) == ["error", "line"] and got["line"] == 101 and "not JSON" in got["error"]
+        elif line == 201:
+            assert got == {"question": "Who?", "error": "line 201 has no 'context'.", "line": 201}
+        else:
+            row = json.loads(given)
+            assert list(got) == ["id", "question", "context", "answer", "score", "start", "end"]
+            assert {name: got[name] for name in row} == row
+    some = [written[i] for i in (0, 19, 62, 63, 64, 269)]
+    for got, answer in zip(some, embedded([{name: row[name] for name in ("question", "context")} for row in some])):
+        assert {name: got[name] for name in answer} == answer | {"score": pytest.approx(answer["score"], abs=1e-5)}
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_the_number_of_threads_does_not_change_a_bit(example, tmp_path, monkeypatch, cores):
+    monkeypatch.setattr(schedule, "n_cores", lambda: cores)
+    answer_file(example[0], tmp_path / "out.jsonl", model(), batch.threads(model()))
+    assert (tmp_path / "out.jsonl").read_bytes() == example[1]
+
+
+def test_processes_do_not_change_a_bit(example, tmp_path):
+    assert answer_file(example[0], tmp_path / "out.jsonl", model(), batch.processes(model(), 2)) == Summary(
+        270, 268, 2, 0
+    )
+    assert (tmp_path / "out.jsonl").read_bytes() == example[1]
+
+
+def loaded():
+    return list(batch._loaded)
+
+
+def test_processes_share_the_weights_that_are_here():
+    with batch.processes(model(), 2) as (executor, at_a_time):
+        assert at_a_time == 2 and executor.submit(loaded).result() == loaded() != []
+
+
+def test_a_block_ends_with_its_rows_or_its_characters():
+    def lengths(*contexts):
+        rows = [batch.Row(i, {"context": "x" * length}, None) for i, length in enumerate(contexts)]
+        return [len(block) for block in batch.blocks(rows)]
+
+    assert lengths(*[1] * 130) == [64, 64, 2]
+    assert lengths(2**20, 2**20 - 1, 1, 5) == [1, 2, 1]
+    assert lengths() == []
+    assert [len(block) for block in batch.blocks([batch.Row(1, {}, "bad")] * 65)] == [64, 1]
+
+
+# cut short, and gone on with
+
+
+@pytest.mark.parametrize("engine", [[], ["--workers", "2"]])
+def test_killed_at_any_moment_it_goes_on_to_the_same_file(example, tmp_path, engine):
+    source, expected = example
+    output, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
+    call = [*PROGRAM, str(source), "-o", str(output), "--resume", "--json", *engine]
+    some, kept = random.Random(len(engine)), {}
+    for blocks in (0, 1, 2, 4):
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while process.poll() is None and len(list(parts.glob("0*.json"))) <= blocks:
+            time.sleep(0.005)
+        time.sleep(some.random() * 0.3)
+        process.kill()
+        process.communicate()
+        for name, changed in kept.items():
+            if (parts / name).exists():  # unless it was quick enough to finish
+                assert (parts / name).stat().st_mtime_ns == changed
+        kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("0*.json")}
+        assert not output.exists() or output.read_bytes() == expected
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 1 and output.read_bytes() == expected
+    assert json.loads(done.stdout)["kept"] >= 64 or not kept
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+class Refuses(ThreadPoolExecutor):
+    def submit(self, *_):
+        raise AssertionError("nothing is left to compute")
+
+
+@contextmanager
+def nothing():
+    with Refuses() as executor:
+        yield executor, 1
+
+
+def run(source, output, engine=None, **options):
+    return answer_file(source, output, model(), engine or batch.threads(model()), **options)
+
+
+def end_at(monkeypatch, name, after=0):
+    """That function of batch raises when it has been called so often, once."""
+    function, calls = getattr(batch, name), []
+
+    def ends(*arguments):
+        calls.append(arguments)
+        if len(calls) > after:
+            monkeypatch.setattr(batch, name, function)
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    monkeypatch.setattr(batch, name, ends)
+
+
+def test_finished_blocks_are_kept_and_counted(tmp_path, monkeypatch):
+    source, output = write(tmp_path / "in.jsonl", questions(200)), tmp_path / "out.jsonl"
+    end_at(monkeypatch, "_write", 3)  # what it was begun with, and two blocks
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output)
+    assert not output.exists()
+    assert run(source, output, resume=True) == Summary(200, 200, 0, 128)
+
+
+@pytest.mark.parametrize("name", ["records", "_remove"])
+def test_ended_after_the_last_block_nothing_is_computed_again(tmp_path, monkeypatch, name):
+    source, output = write(tmp_path / "in.jsonl", questions(70)), tmp_path / "out.jsonl"
+    end_at(monkeypatch, name)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output)
+    assert run(source, output, nothing(), resume=True) == Summary(70, 70, 0, 70)
+    assert len(read(output)) == 70 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch):
+    source, output = write(tmp_path / "in.jsonl", questions(5)), tmp_path / "out.jsonl"
+    end_at(monkeypatch, "records")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output)
+    with pytest.raises(ValueError, match="holds what a run before has finished. Go on with --resume, or delete it"):
+        run(source, output)
+    write(source, questions(6))
+    with pytest.raises(ValueError, match="is of another input, model or version"):
+        run(source, output, resume=True)
+
+
+def test_without_a_run_before_resume_begins_and_a_finished_one_is_replaced(tmp_path):
+    source, output = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
+    assert run(source, output, resume=True) == Summary(3, 3, 0, 0)
+    write(source, questions(2))
+    for resume in (False, True):
+        assert run(source, output, resume=resume) == Summary(2, 2, 0, 0)
+        assert len(read(output)) == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    source = write(tmp_path / "in.jsonl", questions(2000))
+    process = subprocess.Popen([*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"])
+    parts = tmp_path / "out.jsonl.parts"
+    until(lambda: list(parts.glob("0*.json")))
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    until(lambda: not any(alive(worker) for worker in workers))
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def children(parent):
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and alive(int(name)):
+            with open(f"/proc/{name}/stat") as file:
+                found += [int(name)] * (int(file.read().rsplit(")", 1)[1].split()[1]) == parent)
+    return found
+
+
+def alive(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path):
+    source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
+    call = [*PROGRAM, str(source), "-o", str(output), "--workers", "2"]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: list((tmp_path / "out.jsonl.parts").glob("0*.json")))
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed, errors.count("\n")) == (1, "", 1)
+    assert "a block could not be computed (BrokenProcessPool" in errors and "Go on with --resume" in errors
+    assert list((tmp_path / "out.jsonl.parts").glob("0*.json"))
+
+
+# bad rows, bad calls
+
+
+def test_the_call_prints_what_it_did(tmp_path, capsys):
+    source, output = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
+    assert main(["batch", str(source), "-o", str(output)]) == 0
+    assert capsys.readouterr() == ("3 rows, 3 answered, 0 errors, 0 kept\n", "")
+    write(source, [*questions(3), "nonsense"])
+    assert main(["batch", str(source), "-o", str(output), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"rows": 4, "answered": 3, "errors": 1, "kept": 0}
+
+
+def test_strict_stops_at_the_first_bad_row_before_anything_is_computed(tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", [*questions(3), "nonsense", "nonsense"])
+    with pytest.raises(SystemExit, match="1"):
+        main(["batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--strict"])
+    assert "line 4 is not JSON" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_without_a_good_row_has_an_output_of_errors(tmp_path):
+    source = write(tmp_path / "in.jsonl", ["1"] * 70)
+    assert run(source, tmp_path / "out.jsonl", nothing()) == Summary(70, 0, 70, 0)
+    assert [row["line"] for row in read(tmp_path / "out.jsonl")] == list(range(1, 71))
+
+
+def test_an_empty_file_has_an_empty_output(tmp_path):
+    assert run(write(tmp_path / "in.jsonl", []), tmp_path / "out.jsonl") == Summary(0, 0, 0, 0)
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
+    run(tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["IN", "-o", "out.csv"], "out.csv: what is in it cannot be told from its name"),
+        (["IN", "-o", "out.json"], "Let it end in one of .jsonl, .ndjson, .parquet"),
+        (["IN", "-o", "folder.jsonl"], "folder.jsonl: is a folder"),
+        (["IN", "-o", "nowhere/out.jsonl"], "No such file or directory"),
+        (["IN", "-o", "IN/out.jsonl"], "Not a directory"),
+        (["none.jsonl", "-o", "out.jsonl"], "none.jsonl: cannot be read"),
+        (["IN", "-o", "out.jsonl", "--workers", "0"], "--workers must be at least 1"),
+        (["IN", "-o", "out.jsonl", "--workers", "2", "--scheduler", "tcp://a:1"], "not allowed with argument"),
+        (["IN", "-o", "out.jsonl", "--scheduler", "nonsense://"], "nonsense://: no scheduler answers there"),
+        (["IN", "-o", "out.jsonl", "--model", "nowhere/at/all"], "nowhere/at/all"),
+        (["IN", "-o", "IN"], "is the input"),
+    ],
+)
+def test_a_bad_call_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    source = write(tmp_path / "in.jsonl", questions(1))
+    before = source.read_bytes()
+    (tmp_path / "folder.jsonl").mkdir()
+    arguments = [argument.replace("IN", "in.jsonl") for argument in arguments]
+    try:
+        status = main(["batch", *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    errors = capsys.readouterr().err
+    assert status in (1, 2) and message in errors and errors.count("\n") == 1
+    assert source.read_bytes() == before and not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(example, tmp_path):
+    source, expected = example
+    output = tmp_path / "out.jsonl"
+    limited = lambda size: lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # noqa: E731
+    for size in (4000, 20_000):  # of a file: in the blocks, and in the output
+        call = [*PROGRAM, str(source), "-o", str(output), "--resume"]
+        done = subprocess.run(call, preexec_fn=limited(size), capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert "the output could not be written (File too large)" in done.stderr and not output.exists()
+    assert run(source, output, resume=True).kept > 0
+    assert output.read_bytes() == expected
+
+
+@pytest.mark.parametrize("extra", ["pyarrow", "distributed"])
+def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys, extra):
+    monkeypatch.setitem(sys.modules, extra, None)
+    source = str(write(tmp_path / "in.jsonl", questions(1)))
+    call = ["-o", str(tmp_path / "out.parquet")]
+    if extra == "distributed":
+        call = ["-o", str(tmp_path / "out.jsonl"), "--scheduler", "tcp://127.0.0.1:1"]
+    assert main(["batch", source, *call]) == 2
+    assert f"{extra} is needed" in capsys.readouterr().err
+    monkeypatch.setattr(schedule, "BLAS", None)
+    assert main(["batch", source, "-o", str(tmp_path / "b.jsonl"), "--workers", "1"]) == 2
+    assert 'pip install "numpy-distilbert[batch]"' in capsys.readouterr().err
+
+
+# formats
+
+
+def test_standard_input_is_read_and_not_kept(tmp_path):
+    source = write(tmp_path / "in.jsonl", questions(3))
+    expected = tmp_path / "expected.jsonl"
+    run(source, expected)
+    for content in (source.read_bytes(), gzip.compress(source.read_bytes())):
+        done = subprocess.run([*PROGRAM, "-", "-o", str(tmp_path / "out.jsonl")], input=content, capture_output=True)
+        assert done.returncode == 0 and (tmp_path / "out.jsonl").read_bytes() == expected.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_parquet_and_lines_have_the_same_answers(tmp_path):
+    rows = [*questions(70)]
+    source = write(tmp_path / "in.jsonl", rows)
+    run(source, tmp_path / "a.parquet")
+    run(source, tmp_path / "a.jsonl")
+    lines = read(tmp_path / "a.jsonl")
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [row | {"error": None, "line": None} for row in lines]
+    table = pq.read_table(tmp_path / "a.parquet").select(["id", "question", "context"])
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=7)
+    run(tmp_path / "in.parquet", tmp_path / "b.jsonl")
+    run(tmp_path / "in.parquet", tmp_path / "b.parquet")
+    assert read(tmp_path / "b.jsonl") == lines
+    assert pq.read_table(tmp_path / "b.parquet").equals(pq.read_table(tmp_path / "a.parquet"))
+
+
+def test_squad_rows_carry_their_ids(tmp_path, embedded):
+    paragraph = {
+        "context": "Ada lives in Turin.",
+        "qas": [{"id": "a1", "question": "Where does Ada live?", "answers": []}],
+    }
+    (tmp_path / "in.json").write_text(
+        json.dumps({"version": "1.1", "data": [{"title": "Ada", "paragraphs": [paragraph]}]})
+    )
+    run(tmp_path / "in.json", tmp_path / "out.jsonl")
+    (row,) = read(tmp_path / "out.jsonl")
+    assert (row["id"], row["title"], row["answers"], row["answer"]) == ("a1", "Ada", [], "Turin")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads its memory in /proc")
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    program = (
+        "import sys; from numpy_distilbert.cli import main; main(sys.argv[1:]); "
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    )
+    peaks = []
+    for count in (1000, 100_000):  # rows without an answer: what is computed holds the same, and would take minutes
+        source = write(tmp_path / "in.jsonl", [{"question": "Who?", "other": "x" * 500}] * count)
+        call = [sys.executable, "-c", program, "batch", str(source), "-o", str(tmp_path / "out.jsonl")]
+        peaks.append(int(subprocess.run(call, capture_output=True, text=True).stdout.split()[-1]))
+    assert peaks[1] < peaks[0] + 5000  # KB; the rows are 53 MB
+
+
+# a cluster
+
+
+@contextmanager
+def cluster(tmp_path, workers):
+    """The address of a scheduler, and its workers, all processes of their own."""
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
+    scheduler = subprocess.Popen(
+        [*dask, "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(tmp_path / "scheduler.json")],
+        stderr=subprocess.DEVNULL,
+    )
+    started = [scheduler]
+    try:
+        until(lambda: (tmp_path / "scheduler.json").exists() and (tmp_path / "scheduler.json").read_text())
+        address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+        for _ in range(workers):
+            worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
+            started.append(
+                subprocess.Popen(
+                    [*worker, "--no-dashboard", "--local-directory", str(tmp_path)], stderr=subprocess.DEVNULL
+                )
+            )
+        yield address, started[1:]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_a_cluster_that_loses_a_worker_gives_the_same_file(tmp_path, example):
+    source, expected = example
+    output, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
+    with cluster(tmp_path, 3) as (address, workers):
+        call = [*PROGRAM, str(source), "-o", str(output), "--scheduler", address]
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until(lambda: list(parts.glob("0*.json")) or process.poll() is not None)
+        workers[0].kill()
+        printed, errors = process.communicate(timeout=200)
+    assert (process.returncode, printed) == (1, "270 rows, 268 answered, 2 errors, 0 kept\n"), errors
+    assert output.read_bytes() == expected
+
+
+def test_a_cluster_with_another_model_is_refused(tmp_path, monkeypatch):
+    source = write(tmp_path / "in.jsonl", questions(1))
+    other = Model(None, "0" * 64)
+    with pytest.raises(batch.CheckpointError, match="is not the model that the run began with"):
+        answer_file(source, tmp_path / "out.jsonl", other, in_threads_unloaded())
+
+
+@contextmanager
+def in_threads_unloaded():
+    with ThreadPoolExecutor(1) as executor:
+        yield executor, 1
+
+
+def test_a_cluster_without_workers_or_that_ends_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(batch, "CLUSTER_SECONDS", 2)
+    source = str(write(tmp_path / "in.jsonl", questions(2000)))
+    with cluster(tmp_path, 0) as (address, _):
+        assert main(["batch", source, "-o", str(tmp_path / "out.jsonl"), "--scheduler", address]) == 2
+        assert f"the scheduler has no worker. Start some: dask worker {address}" in capsys.readouterr().err
+    assert main(["batch", source, "-o", str(tmp_path / "b.jsonl"), "--scheduler", address]) == 2
+    assert "no scheduler answers there" in capsys.readouterr().err

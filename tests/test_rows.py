@@ -1,0 +1,253 @@
+"""Reading and writing files of questions: every row once, in its order, or one error that says where and why."""
+
+import datetime
+import decimal
+import gzip
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from numpy_distilbert import rows
+from numpy_distilbert.rows import Row, parquet_schema, read_rows, write_lines, write_parquet
+
+GOOD = {"question": "Who kept the log?", "context": "Maren Holt kept it."}
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+def lines(path, *values):
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def squad(*articles):
+    """Each a title and paragraphs, {context: questions}."""
+    return {
+        "version": "1.1",
+        "data": [
+            {
+                "title": title,
+                "paragraphs": [
+                    {"context": context, "qas": [{"id": f"{title}{i}", "question": q} for i, q in enumerate(questions)]}
+                    for context, questions in paragraphs.items()
+                ],
+            }
+            for title, paragraphs in articles
+        ],
+    }
+
+
+def test_lines_keep_their_fields_and_numbers(tmp_path):
+    path = tmp_path / "a.jsonl"
+    first, second = GOOD | {"id": 7, "tags": ["a", None]}, GOOD | {"id": 8}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(first).encode() + b"\r\n\n  \n" + json.dumps(second).encode())
+    assert list(read_rows(path)) == [Row(1, first, None), Row(4, second, None)]
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "error"),
+    [
+        (b"nonsense", {}, "line 2 is not JSON in UTF-8"),
+        (b'{"question": "\xff"}', {}, "line 2 is not JSON in UTF-8"),
+        (b"[" * 100_000, {}, "line 2 is not JSON in UTF-8"),
+        (b"9" * 5000, {}, "line 2 is not JSON in UTF-8"),
+        (b"[1]", {}, "line 2 must be an object with 'question' and 'context', got list"),
+        (b'{"id": 3}', {"id": 3}, "line 2 has no 'question'"),
+        (b'{"question": "Who?"}', {"question": "Who?"}, "line 2 has no 'context'"),
+        (
+            b'{"question": 1, "context": "a"}',
+            {"question": 1, "context": "a"},
+            "question of line 2 must be a str, got int",
+        ),
+        (
+            b'{"question": "Who?", "context": " "}',
+            {"question": "Who?", "context": " "},
+            "context of line 2 must not be blank",
+        ),
+        (
+            json.dumps(GOOD | {"score": 1}).encode(),
+            GOOD | {"score": 1},
+            "line 2 has a field 'score', which the result has too",
+        ),
+    ],
+)
+def test_a_bad_line_is_a_row_with_an_error(tmp_path, line, fields, error):
+    path = tmp_path / "a.jsonl"
+    good = json.dumps(GOOD).encode()
+    path.write_bytes(good + b"\n" + line + b"\n" + good + b"\n")
+    first, bad, last = read_rows(path)
+    assert (first, last) == (Row(1, GOOD, None), Row(3, GOOD, None))
+    assert (bad.line, bad.fields) == (2, fields) and error in bad.error
+
+
+def test_a_context_of_10_mb_is_a_row_with_an_error(tmp_path):
+    row = GOOD | {"id": 1, "context": "word " * 2_000_000}
+    (read,) = read_rows(lines(tmp_path / "a.jsonl", row))
+    assert read.fields == row and "10000000 characters, at most 5000000" in read.error
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 127, 128, 129, 1000])
+def test_of_a_line_without_end_only_the_number_is_kept(tmp_path, monkeypatch, length):
+    monkeypatch.setattr(rows, "LINE_BYTES", 64)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x" * length + b"\n1\n" + b"y" * length)
+    long, short, last = read_rows(path)
+    assert short.line == 2 and "got int" in short.error
+    expected = "is not JSON" if length < 64 else "has more than 64 bytes"
+    assert (long.line, long.fields, last.line) == (1, {}, 3) and expected in long.error and expected in last.error
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL.gz", "a.ndjson"])
+def test_gzip_is_known_by_its_content(tmp_path, name):
+    path = lines(tmp_path / name, GOOD, GOOD)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert len(list(read_rows(path))) == 2
+
+
+def test_squad_is_read_an_article_at_a_time(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(
+        json.dumps(squad(("Tower", {"Maren Holt kept it.": ["Who?", "What?"]}), ("Sea", {"It is grey.": ["How?"]})))
+    )
+    assert [row.fields for row in read_rows(path)] == [
+        {"title": "Tower", "id": "Tower0", "question": "Who?", "context": "Maren Holt kept it."},
+        {"title": "Tower", "id": "Tower1", "question": "What?", "context": "Maren Holt kept it."},
+        {"title": "Sea", "id": "Sea0", "question": "How?", "context": "It is grey."},
+    ]
+    assert [row.line for row in read_rows(path)] == [1, 2, 3]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.text(max_size=8), st.dictionaries(st.text(min_size=1), st.lists(st.text(), max_size=3), max_size=3)), max_size=4),
+    st.integers(1, 50),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+)  # fmt: skip
+def test_squad_is_read_as_json_reads_it(tmp_path, monkeypatch, articles, chunk, indent, ascii_only):
+    monkeypatch.setattr(rows, "CHUNK", chunk)
+    path, value = tmp_path / "a.json", squad(*articles)
+    path.write_bytes(json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace"))
+    value = json.loads(path.read_bytes())
+    expected = [
+        {"title": article["title"], **entry, "context": paragraph["context"]}
+        for article in value["data"]
+        for paragraph in article["paragraphs"]
+        for entry in paragraph["qas"]
+    ]
+    assert [row.fields for row in read_rows(path)] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a SQuAD file"),
+        ('{"version": "1.1"}', "not a SQuAD file"),
+        ('{"data": [{"paragraphs": [', "not JSON, or cut off"),
+        ('{"data": [{"paragraphs": []}', "not JSON, or cut off"),
+        ('{"data": [{"title": "a"}]}', "not as SQuAD has it after 0 questions"),
+        ('{"data": [{"paragraphs": [{"context": "a", "qas": [{}, 1]}]}]}', "not as SQuAD has it after 2 questions"),
+        ('{"data": [1]}', "not as SQuAD has it after 0 questions"),
+    ],
+)
+def test_what_is_not_squad_is_said(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        list(read_rows(path))
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=20) | VALUES.map(lambda value: json.dumps(value).encode()), max_size=8))
+def test_every_line_is_one_row_whatever_it_holds(tmp_path, contents):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(contents))
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    read = list(read_rows(path))
+    assert [row.line for row in read] == [number for number, line in enumerate(content, 1) if line.strip()]
+    out = io.BytesIO()
+    write_lines(out, (row.fields | {"error": row.error} for row in read))
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [
+        row.fields | {"error": row.error} for row in read
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "what is in it cannot be told from its name.*jsonl"),
+        ("a.jsonl", b"\x1f\x8bnonsense", "a.jsonl: cannot be read"),
+        ("a.jsonl", gzip.compress(b"1\n" * 10_000)[:-20], "a.jsonl: cannot be read"),
+        ("a.json", b'{"data": [\xff', "a.json: cannot be read"),
+        ("a.parquet", b"nonsense", "a.parquet: cannot be read as Parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_said(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        list(read_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet"])
+def test_a_file_that_is_not_there_is_said(tmp_path, name):
+    with pytest.raises(ValueError, match="cannot be read .*No such file"):
+        list(read_rows(tmp_path / name))
+
+
+def test_parquet_keeps_its_types(tmp_path):
+    day, table = datetime.date(1893, 11, 20), tmp_path / "a.parquet"
+    own = [GOOD | {"id": i, "day": day, "paid": decimal.Decimal("1.50"), "raw": b"\xff"} for i in range(100)]
+    own[3]["context"] = None
+    pq.write_table(pa.Table.from_pylist(own), table, row_group_size=30)
+    read = list(read_rows(table))
+    assert [row.fields for row in read] == own and [row.line for row in read] == list(range(1, 101))
+    assert [row.line for row in read if row.error] == [4] and "context of line 4 must be a str, got NoneType" in read[
+        3
+    ].error
+    out = tmp_path / "b.parquet"
+    result = {"answer": "Maren Holt", "score": 0.5, "start": 0, "end": 10}
+    with open(out, "wb") as file:
+        write_parquet(file, (row.fields | result for row in read), parquet_schema(table))
+    written = pq.read_table(out)
+    assert written.schema.names == [*own[0], "answer", "score", "start", "end", "error", "line"]
+    assert written.schema.field("paid").type == pa.decimal128(3, 2) and written.schema.field("day").type == pa.date32()
+    assert written.to_pylist() == [row | result | {"error": None, "line": None} for row in own]
+    lines = io.BytesIO()
+    write_lines(lines, [own[0]])
+    assert json.loads(lines.getvalue())["day"] == "1893-11-20"
+
+
+@pytest.mark.parametrize("missing", ["question", "context"])
+def test_parquet_without_a_column_is_said(tmp_path, missing):
+    pq.write_table(
+        pa.table({name: ["a"] for name in ("question", "context") if name != missing}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(ValueError, match=f"has no column '{missing}'"):
+        list(read_rows(tmp_path / "a.parquet"))
+
+
+def test_lines_become_columns_if_each_has_one_type(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "ROW_GROUP", 2)
+    path = lines(tmp_path / "a.jsonl", GOOD, GOOD | {"n": 1}, GOOD | {"n": 2.5}, GOOD | {"tags": ["a"]}, 7)
+    schema = parquet_schema(path)
+    assert schema.field("n").type == pa.float64() and schema.field("tags").type == pa.list_(pa.string())
+    with pytest.raises(ValueError, match="Parquet cannot hold its fields as columns.*Write JSON lines"):
+        parquet_schema(lines(path, GOOD | {"n": 1}, GOOD, GOOD, GOOD | {"n": "one"}))
+    with pytest.raises(ValueError, match="Parquet cannot hold"):
+        parquet_schema(lines(path, GOOD | {"n": 2**70}))
+    with pytest.raises(ValueError, match="has a field 'error', which the result has too"):
+        parquet_schema(lines(path, GOOD | {"error": "none"}))
+
+
+def test_half_a_surrogate_pair_is_written_so_that_it_can_be_read(tmp_path):
+    out = io.BytesIO()
+    write_lines(out, [{"a": "ü \ud800"}, {"a": "ü"}])
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [{"a": "ü \ud800"}, {"a": "ü"}]
+    assert out.getvalue().endswith('{"a": "ü"}\n'.encode())
