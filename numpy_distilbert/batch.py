@@ -9,6 +9,7 @@ Blocks go to an Executor, as the standard library has them: threads here, proces
 weights, or the workers of a Dask cluster, which load them once each.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -144,7 +145,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     with client:
         try:
             client.wait_for_workers(1, timeout=CLUSTER_SECONDS)
-        except TimeoutError as error:
+        except asyncio.TimeoutError as error:  # which is TimeoutError from Python 3.11 on
             raise ValueError(f"{address}: the scheduler has no worker. Start some: dask worker {address}") from error
         with client.get_executor() as executor:
             yield executor, sum(client.ncores().values())
