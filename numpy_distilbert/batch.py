@@ -204,6 +204,8 @@ def answer_file(
             write_parquet(file, records(source, parts), schema)
         else:
             write_lines(file, records(source, parts))
+    if hub.sha256(source) != about["source"]:
+        raise ValueError(f"{source}: has changed since the run began. Begin again.")
     os.replace(whole, output)
     _write(parts / FINISHED, about)
     _remove(parts)
@@ -220,9 +222,11 @@ def _open(parts: Path, about: dict[str, str], resume: bool) -> bool:
             return finished
         if not finished:
             raise ValueError(f"{parts}: is of another input, model or version. Delete it, or choose another output.")
-    if parts.exists():
+    if begun or finished:
         _remove(parts)
-    parts.mkdir()
+    elif parts.exists() and any(path.suffix != ".part" for path in parts.iterdir()):
+        raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
+    parts.mkdir(exist_ok=True)
     _write(parts / BEGUN, about)
     return False
 
@@ -299,6 +303,6 @@ def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
         for row in block:
             if row.error is not None:
                 yield row.fields | {"error": row.error, "line": row.line}
-            else:
-                answer = next(answers)
+            elif answer := next(answers, None):
                 yield row.fields | {name: answer[name] for name in ANSWER}
+            # else the input has changed, which answer_file will see

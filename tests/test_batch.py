@@ -99,6 +99,13 @@ def test_processes_do_not_change_a_bit(example, tmp_path):
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_threads_of_blas_do_not_change_a_bit(example, tmp_path, threads):
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": threads}
+    subprocess.run([*PROGRAM, str(example[0]), "-o", str(tmp_path / "out.jsonl")], env=environment, check=False)
+    assert (tmp_path / "out.jsonl").read_bytes() == example[1]
+
+
 def loaded():
     return list(batch._loaded)
 
@@ -204,6 +211,31 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch):
     write(source, questions(6))
     with pytest.raises(ValueError, match="is of another input, model or version"):
         run(source, output, resume=True)
+
+
+def test_what_is_in_the_way_and_not_ours_stays(tmp_path):
+    source, mine = write(tmp_path / "in.jsonl", questions(2)), tmp_path / "out.jsonl.parts"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="is in the way, and not of a run before"):
+            run(source, tmp_path / "out.jsonl", resume=resume)
+    assert (mine / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 70])
+def test_an_input_that_changes_meanwhile_has_no_output(tmp_path, rows):
+    source = write(tmp_path / "in.jsonl", questions(2))
+
+    @contextmanager
+    def changing():
+        with ThreadPoolExecutor(1) as executor:
+            yield executor, 1
+        write(source, questions(rows, seed=1))
+
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        run(source, tmp_path / "out.jsonl", changing())
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_without_a_run_before_resume_begins_and_a_finished_one_is_replaced(tmp_path):

@@ -65,7 +65,20 @@ def test_a_question_has_its_answer_marked_in_the_text(open_page, embedded):
         expect(rows.nth(i).locator(".answer")).to_have_text(answer["answer"])
         width = float(rows.nth(i).locator(".bar span").evaluate("bar => parseFloat(bar.style.width)"))
         assert width == pytest.approx(100 * answer["score"], abs=0.01)
-    expect(rows.first.locator(".score")).to_have_text(f"{100 * expected[0]['score']:.1f} %")
+    expect(rows.first.locator(".score")).to_have_text(f"{expected[0]['score']:.3f}")
+
+
+def test_a_score_above_1_fills_the_bar_and_no_more(open_page, embedded):
+    page, context = (
+        open_page(),
+        "The sea was grey. " * 60 + "The harbour master was Ove Lind. " + "The sea was grey. " * 60,
+    )
+    ask(page, "Who was the harbour master?", context)
+    score = embedded("Who was the harbour master?", context)["score"]
+    assert score > 1  # as it stands in two windows
+    expect(page.locator(".score").first).to_have_text(f"{score:.3f}")
+    widths = page.locator(".bar span").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
+    assert widths[0] == 100 and max(widths[1:]) < 100
 
 
 def test_another_of_the_five_is_marked_when_it_is_chosen(open_page):
@@ -166,7 +179,9 @@ def test_a_long_document_is_scrolled_to_its_answer(open_page):
     context = "The sea was grey. " * 500 + "The harbour master was Ove Lind. " + "The sea was grey. " * 500
     ask(page, "Who was the harbour master?", context)
     expect(page.locator("mark")).to_have_text("Ove Lind", timeout=60_000)
-    inside = "(b => m => m.top >= b.top && m.bottom <= b.bottom)(document.getElementById('text').getBoundingClientRect())"
+    inside = (
+        "(b => m => m.top >= b.top && m.bottom <= b.bottom)(document.getElementById('text').getBoundingClientRect())"
+    )
     assert page.evaluate(f"{inside}(document.querySelector('mark').getBoundingClientRect())")
     page.get_by_role("listitem").first.get_by_role("button").click()
     expect(page.locator("mark")).to_be_in_viewport()

@@ -47,10 +47,12 @@ function show(context, found) {
   const unit = units(context);
   const answers = found.answers.map((answer) => ({ ...answer, start: unit[answer.start], end: unit[answer.end] }));
   const told = found.words.map(([start, end, starts, ends]) => ({ start: unit[start], end: unit[end], starts, ends }));
+  // A score is a probability, or the sum of several where the same text was found in more than one window of the model.
+  const whole = Math.max(1, answers[0].score);
   const buttons = answers.map((answer) => {
-    const button = node("button", node("span", answer.answer.slice(0, SHOWN) || "(no answer)"), bar(answer.score));
+    const button = node("button", node("span", answer.answer.slice(0, SHOWN) || "(no answer)"), bar(answer.score / whole));
     button.firstChild.className = "answer";
-    button.append(node("span", percent(answer.score)));
+    button.append(node("span", answer.score.toFixed(3)));
     button.lastChild.className = "score";
     button.type = "button";
     button.addEventListener("click", () => {
