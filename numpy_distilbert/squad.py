@@ -57,6 +57,7 @@ def read_questions(path: str | PathLike[str], left_out: list[str] | None = None)
                     questions.append(Question(entry["id"], entry["question"], paragraph["context"], answers, starts))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not as SQuAD v1.1 has it after {len(questions)} questions ({error!r}).") from error
+    kept = []
     for number, question in enumerate(questions):
         texts = (question.id, question.question, question.context, *question.answers)
         if not all(isinstance(text, str) for text in texts):
@@ -70,9 +71,10 @@ def read_questions(path: str | PathLike[str], left_out: list[str] | None = None)
             raise ValueError(
                 f"{path}: question {question.id} has no answers. This is SQuAD v2.0 or a test file, needs v1.1."
             )
+        kept.append(question)
     if not questions:
         raise ValueError(f"{path}: holds no questions.")
-    return questions if not left_out else [question for question in questions if question.id not in set(left_out)]
+    return kept
 
 
 def read_predictions(path: str | PathLike[str]) -> dict[str, str]:

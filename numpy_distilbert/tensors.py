@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from .checkpoint import CheckpointError, read_json
 
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+WRITTEN_AS = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32"}
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_AXES, MAX_SIZE = 8, 2**60  # far beyond any model's, and small enough for NumPy
 CHECKED_AT_ONCE = 2**18  # elements
@@ -124,6 +125,24 @@ def read_header(path: Path) -> Iterator[tuple[str, Place]]:
         if not isinstance(dtype, str) or len(shape) > MAX_AXES or math.prod(length or 1 for length in shape) > MAX_SIZE:
             raise CheckpointError(f"{path}: tensor {name} is {tensor!r:.80}, which is no tensor of a model.")
         yield name, Place(path, dtype, shape, start + offset)
+
+
+def write_tensors(file: IO[bytes], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, one tensor after another, so that there is no second copy of all of them in memory.
+
+    tensors: float16, float32, float64, int32 or int64.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each lies at a multiple of it
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": WRITTEN_AS[tensor.dtype.str], "shape": tensor.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8, as the library writes it
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        file.write(np.ascontiguousarray(tensor).data)
 
 
 def _files(folder: Path) -> tuple[Path, list[Path]]:

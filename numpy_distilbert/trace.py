@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from safetensors import safe_open
-from safetensors.numpy import save
 
 from . import __version__
 from .files import write_whole
 from .hub import sha256
 from .model import TRACED, DistilBertForQuestionAnswering, DistilBertModel
 from .parameters import Config
-from .tensors import STORED_AS, Weights, read_floats, read_header
+from .tensors import STORED_AS, Weights, read_floats, read_header, write_tensors
 from .tokenizer import Encoding, Tokenizer
 
 RTOL, ATOL = 1e-4, 2e-5
@@ -99,9 +98,8 @@ def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"{path}: a recording is a .safetensors file. Name it so.")
-    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
     with write_whole(path, binary=True) as file:
-        file.write(data)
+        write_tensors(file, tensors, metadata)
 
 
 def read_recording(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:

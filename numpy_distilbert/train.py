@@ -17,28 +17,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from . import hub
 from .arguments import check_integer
-from .files import write_whole
+from .files import read_json, write_whole
 from .gradients import Ids, Loss, Window, loss_and_gradient
 from .model import DistilBertForQuestionAnswering
 from .parameters import Affine, Parameters, arrays, each
-from .qa import DOC_STRIDE, MAX_SEQ_LEN, Options, QuestionAnswerer
-from .schedule import Array, Team, deal, threads
+from .qa import QuestionAnswerer
+from .schedule import Array, Team, deal, n_cores, threads
 from .squad import Question
-from .tensors import Weights
+from .tensors import FILE, INDEX, Weights, write_tensors
 from .tokenizer import Encoding
 
 PACK_TOKENS = 1024  # of about which a thread keeps all that is computed on the way forth
 BETA1, BETA2, EPSILON, DECAY = 0.9, 0.999, 1e-8, 0.01
 WARMUP, CLIP = 0.06, 1.0
 CURVE = 100  # steps
+STATE, ABOUT = "state.safetensors", "training.json"
 
 
 class Settings(NamedTuple):
-    """How to train. Defaults are those of the paper's script where it has them.
+    """How to train.
 
     epochs: how often every window is seen; lr: the highest learning rate, reached after a warm-up and followed by a
     linear decay to 0; batch_tokens: of a step; dropout: its rate; freeze_words: leave the word embeddings as they are.
@@ -87,26 +87,30 @@ def training_windows(
     """What is trained with: the token ids of every window, and the tokens its answer starts and ends with.
 
     The answer is the first that people gave; a window that does not hold it has (0, 0), [CLS]. Returns the ids of
-    questions whose answer does not stand in the context where it should, too. They have no window.
+    questions whose answer does not stand in the context where it should, or in none of the windows, too. Those are left
+    out.
     """
-    limit = min(MAX_SEQ_LEN, qa.model.config.max_position_embeddings)
-    stride = min(DOC_STRIDE, limit // 2)
     windows, answers, bad = [], [], []
     for question in questions:
         text, start = question.answers[0], question.starts[0]
-        if type(start) is not int or not text or start < 0 or not question.context.startswith(text, start):
+        if type(start) is not int or start < 0 or not text.strip() or not question.context.startswith(text, start):
             bad.append(question.id)
             continue
-        for window in qa.tokenizer.windows(
-            question.question, question.context, limit, stride, Options().max_question_len
-        ):
-            windows.append(np.array(window.ids, np.int32))
-            answers.append(_answer_tokens(window, start, start + len(text)))
+        start += len(text) - len(text.lstrip())
+        end = start + len(text.strip())
+        read = list(qa.windows(question.question, question.context, qa.options({})))
+        found = [_answer_tokens(window, start, end) for window in read]
+        if not any(found):
+            bad.append(question.id)
+            continue
+        windows += [np.array(window.ids, np.int32) for window in read]
+        answers += [tokens or (0, 0) for tokens in found]
     return windows, answers, bad
 
 
-def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int]:
-    first = last = 0
+def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int] | None:
+    """The first and the last token of these characters, if it holds both."""
+    first = last = None
     for i, (sequence, (low, high)) in enumerate(zip(window.sequence_ids, window.offsets)):
         if sequence != 1:
             continue
@@ -114,7 +118,7 @@ def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int]:
             first = i
         if low < end <= high:
             last = i
-    return (first, last) if first and last else (0, 0)
+    return None if first is None or last is None else (first, last)
 
 
 def with_teachers(
@@ -159,12 +163,15 @@ class State:
     def save(self, path: Path, about: dict[str, Any]) -> None:
         """Write all of it, whole or not at all. about: what it must be gone on with."""
         tensors = {f"{name}.{i}": array for name, part in self._parts() for i, array in enumerate(arrays(part))}
-        metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses)}
+        metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses), "threads": str(n_cores())}
         with write_whole(path, binary=True) as file:
-            file.write(save(tensors, metadata))
+            write_tensors(file, tensors, metadata)
 
-    def load(self, path: Path, about: dict[str, Any]) -> None:
-        """Go on from there, the parameters of the model included. Raises ValueError if it is of something else."""
+    def load(self, path: Path, about: dict[str, Any]) -> int:
+        """Go on from there, the parameters of the model included. Returns on how many threads it was computed.
+
+        Raises ValueError if it is of something else.
+        """
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata()
@@ -174,8 +181,12 @@ class State:
                     )
                 for name, part in self._parts():
                     for i, array in enumerate(arrays(part)):
-                        array[:] = file.get_tensor(f"{name}.{i}")
+                        tensor = file.get_tensor(f"{name}.{i}")
+                        if tensor.shape != array.shape:
+                            raise ValueError(f"{name}.{i} has shape {tensor.shape}, needs {array.shape}")
+                        array[:] = tensor
                 self.losses = json.loads(metadata["losses"])
+                return int(metadata["threads"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: training cannot go on from it ({error}).") from error
 
@@ -273,54 +284,76 @@ def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> N
 
 
 def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iterable[tuple[Array, Array]]) -> None:
-    """Write a teacher's file, safetensors: start_logits and end_logits, float32 (tokens of all windows,), one window after
-    another; lengths, int64 (windows,); and in its metadata tokens_sha256, of all token ids as int32.
+    """Write a teacher's file, as docs/teachers.md describes it. logits: of each window, start and end, each (tokens,).
+
+    Raises ValueError, before any logits are taken, if it cannot stand there.
     """
-    start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits))
-    tensors = {"start_logits": start, "end_logits": end, "lengths": np.array([len(window) for window in windows])}
     with write_whole(path, binary=True) as file:
-        file.write(save(tensors, {"tokens_sha256": tokens_sha256(windows)}))
+        start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits))
+        tensors = {"start_logits": start, "end_logits": end, "lengths": np.array([len(window) for window in windows])}
+        write_tensors(file, tensors, {"tokens_sha256": tokens_sha256(windows)})
 
 
 def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array]:
-    """A teacher's logits for each window, (2, tokens). Raises ValueError if they are not those of these windows."""
+    """A teacher's logits for each window, (2, tokens) float32. Raises ValueError if they are not those of these windows."""
     try:
         with safe_open(path, framework="numpy") as file:
-            start, end, lengths = (file.get_tensor(name) for name in ("start_logits", "end_logits", "lengths"))
+            lengths, start, end = (file.get_tensor(name) for name in ("lengths", "start_logits", "end_logits"))
             digest = (file.metadata() or {}).get("tokens_sha256")
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # a TypeError for bfloat16, which NumPy does not have
         raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
     if lengths.tolist() != [len(window) for window in windows] or digest not in (None, tokens_sha256(windows)):
         raise ValueError(
-            f"{path}: not of these questions, or cut into tokens otherwise. Write it with the same file and model."
+            f"{path}: not of these questions, or cut into tokens otherwise. Write it with the same file, --limit and model."
         )
-    if not start.shape == end.shape == (lengths.sum(),) or not (np.isfinite(start).all() and np.isfinite(end).all()):
-        raise ValueError(
-            f"{path}: start_logits and end_logits need a finite number for each of {lengths.sum()} tokens."
-        )
-    return np.split(np.stack([start, end]), np.cumsum(lengths)[:-1], axis=1)
+    total = sum(map(len, windows))
+    with np.errstate(over="ignore"):
+        both = [logits.astype(np.float32) for logits in (start, end)]
+    if not start.shape == end.shape == (total,) or not np.isfinite(both).all():
+        raise ValueError(f"{path}: start_logits and end_logits need a finite float32 for each of {total} tokens.")
+    return np.split(np.stack(both), np.cumsum([len(window) for window in windows])[:-1], axis=1)
 
 
 def tokens_sha256(windows: Sequence[Ids]) -> str:
-    """Of the token ids of all windows, as int32."""
+    """Of the token ids of all windows, or the places of all answers, as int32."""
     return hashlib.sha256(np.concatenate(windows).astype("<i4").tobytes()).hexdigest()
+
+
+def is_trained(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether it holds the model that this training ends in; what training leaves behind when it is killed is removed.
+
+    Raises ValueError if it holds another model.
+    """
+    path, whole = folder / ABOUT, any((folder / name).exists() for name in (FILE, INDEX))
+    if whole and not (path.exists() and read_json(path).items() >= about.items()):
+        raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
+    for leftover in folder.glob("????????????????.part"):  # of files.write_whole
+        leftover.unlink()
+    if whole:
+        (folder / STATE).unlink(missing_ok=True)
+    return whole
 
 
 def write_checkpoint(folder: Path, model: DistilBertForQuestionAnswering, source: Path, about: dict[str, Any]) -> None:
     """Write the model beside copies of the other files of the checkpoint it came from, each whole or not at all.
 
     Weights are stored under their published names, as float16 if they were there, else float32.
+    Raises ValueError, before anything is written, if they are not finite as that.
     """
     dtype = next(iter(Weights(source).values())).dtype
-    tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in named(model).items()}
+    with np.errstate(over="ignore"):
+        tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in named(model).items()}
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"tensor {name} has become too large for {dtype}. Lower the learning rate.")
     for name in hub.FETCHED:
         if (source / name).is_file() and not name.startswith("model"):
             with write_whole(folder / name, binary=True) as file:
                 file.write((source / name).read_bytes())
-    with write_whole(folder / "training.json") as file:
+    with write_whole(folder / ABOUT) as file:
         json.dump(about, file, indent=1)
-    with write_whole(folder / "model.safetensors", binary=True) as file:
-        file.write(save(tensors, {"format": "pt"}))
+    with write_whole(folder / FILE, binary=True) as file:
+        write_tensors(file, tensors, {"format": "pt"})
 
 
 def named(model: DistilBertForQuestionAnswering) -> dict[str, Array]:

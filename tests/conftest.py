@@ -1,6 +1,7 @@
 """Checkpoints that the tests share, and committed outputs of the reference."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,24 @@ def random_checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cased(random_checkpoint) -> QuestionAnswerer:
     return QuestionAnswerer.from_pretrained(random_checkpoint("cased"))
+
+
+def blas_threads():
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_blas_threads():
+    """A host process that gives BLAS two threads, whatever the machine has."""
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
+    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    if not controller.lib_controllers:
+        pytest.skip("threadpoolctl does not know the BLAS of this NumPy")
+    # in another thread, as threadpoolctl 3.8 binds OpenBLAS to the one that sets it
+    with ThreadPoolExecutor(1) as pool:
+        limit = pool.submit(controller.limit, limits=2).result()
+    assert blas_threads() == [2]
+    yield
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(limit.restore_original_limits).result()

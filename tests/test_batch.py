@@ -201,6 +201,35 @@ def test_ended_after_the_last_block_nothing_is_computed_again(tmp_path, monkeypa
     assert len(read(output)) == 70 and len(list(tmp_path.iterdir())) == 2
 
 
+def test_ended_while_it_cleared_up_nothing_is_computed_again(tmp_path, monkeypatch):
+    source, output = write(tmp_path / "in.jsonl", questions(70)), tmp_path / "out.jsonl"
+    end_at(monkeypatch, "_remove")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output)
+    (tmp_path / "out.jsonl.parts" / "00000000.json").unlink()
+    assert run(source, output, nothing(), resume=True) == Summary(70, 70, 0, 70)
+    assert len(read(output)) == 70 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_output_of_an_earlier_run_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    source, output = write(tmp_path / "in.jsonl", questions(2)), tmp_path / "out.jsonl"
+    output.write_text("of an earlier run")
+    replace = os.replace
+
+    def ends(here, there):
+        if there == output:
+            monkeypatch.setattr(os, "replace", replace)
+            raise KeyboardInterrupt
+        replace(here, there)
+
+    monkeypatch.setattr(os, "replace", ends)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output)
+    assert output.read_text() == "of an earlier run"
+    assert run(source, output, resume=True) == Summary(2, 2, 0, 2)
+    assert len(read(output)) == 2
+
+
 def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch):
     source, output = write(tmp_path / "in.jsonl", questions(5)), tmp_path / "out.jsonl"
     end_at(monkeypatch, "records")

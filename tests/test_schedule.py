@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import blas_threads
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,25 +14,6 @@ from numpy_distilbert import schedule
 from numpy_distilbert.schedule import THREADED_FROM, Memory, Team, cache_blocks, matmul, summed_product, threads
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
-
-
-def blas_threads():
-    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-
-
-@pytest.fixture
-def two_blas_threads():
-    """A host process that gives BLAS two threads, whatever the machine has."""
-    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
-    if not controller.lib_controllers:
-        pytest.skip("threadpoolctl does not know the BLAS of this NumPy")
-    # in another thread, as threadpoolctl 3.8 binds OpenBLAS to the one that sets it
-    with ThreadPoolExecutor(1) as pool:
-        limit = pool.submit(controller.limit, limits=2).result()
-    assert blas_threads() == [2]
-    yield
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(limit.restore_original_limits).result()
 
 
 def random(*shape, seed=0):

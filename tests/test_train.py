@@ -6,22 +6,34 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REFERENCE
 from reference import gradients as given
 from reference.checkpoints import SHAPES, random_weights
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, gradients, hub, train
+from numpy_distilbert import (
+    DistilBertForQuestionAnswering,
+    QuestionAnswerer,
+    Tokenizer,
+    gradients,
+    hub,
+    schedule,
+    train,
+)
 from numpy_distilbert.cli import main
+from numpy_distilbert.cli import training as cli_training
 from numpy_distilbert.gradients import Loss, Window, loss_and_gradient
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
 from numpy_distilbert.parameters import Affine, Config, Embeddings, arrays, each
 from numpy_distilbert.squad import Question, read_questions
 from numpy_distilbert.train import Settings, trainable
 
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "teacher_pytorch.py"
 EXPECTED = load_file(REFERENCE / "gradients.safetensors")
 OPERATIONS = given.operations()
 
@@ -191,7 +203,7 @@ def adam_by_the_book(p, gs, lrs, decay):
     return p
 
 
-def test_adamw_is_the_algorithm(monkeypatch):
+def test_adamw_is_the_algorithm():
     model = random_model("one_head", "float64")
     state = train.State(trainable(model, False))
     before = each(np.copy, state.parameters)
@@ -277,6 +289,69 @@ def test_a_window_without_its_answer_points_to_cls(embedded):
     assert max(map(len, ids)) == 384
 
 
+@pytest.mark.parametrize("text, start", [(" Maren Holt", 17), ("Maren Holt ", 18), (" Maren Holt ", 17)])
+def test_white_space_around_an_answer_is_not_part_of_it(embedded, text, start):
+    question = Question("a", "Who kept the log?", STORY, [text], [start])
+    assert STORY[start : start + len(text)] == text
+    trimmed = Question("a", "Who kept the log?", STORY, ["Maren Holt"], [18])
+    found, expected = (train.training_windows([one], embedded) for one in (question, trimmed))
+    assert found[1] == expected[1] != [(0, 0)] and not found[2]
+
+
+@pytest.mark.parametrize("text, start", [(" ", 17), ("Maren Holt. " * 400, 0)])
+def test_an_answer_that_no_window_holds_is_counted(embedded, text, start):
+    context = STORY if start else "Maren Holt. " * 400
+    assert train.training_windows([Question("a", "Who kept the log?", context, [text], [start])], embedded) == (
+        [],
+        [],
+        ["a"],
+    )
+
+
+def test_windows_are_those_that_questions_are_answered_in(embedded):
+    tokenizer = Tokenizer(embedded.tokenizer.vocab, lowercase=True, model_max_length=128)
+    qa = QuestionAnswerer(embedded.model, tokenizer)
+    ids, _, _ = train.training_windows([Question("a", "Who?", STORY * 20, ["Maren Holt"], [18])], qa)
+    assert max(map(len, ids)) == 128
+
+
+def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
+    """Each thread has windows, a gradient and a loss of its own."""
+    monkeypatch.setattr(schedule, "THREADED_FROM", 0)
+    windows = windows_of("odd") * 3
+    model = random_model("odd", "float64")
+    gradient = each(np.zeros_like, trainable(model, False))
+    loss = loss_and_gradient(model, windows, LOSS, gradient, share=1 / len(windows))
+    seen = []
+
+    def adamw(state, gradients, lr, team):
+        assert team.n_threads == len(gradients) == 2 and all(list(arrays(one))[-1].any() for one in gradients)
+        seen.append([sum(parts) for parts in zip(*(arrays(one) for one in gradients))])
+
+    monkeypatch.setattr(train, "adamw", adamw)
+    settings = Settings(batch_tokens=10**6, dropout=0, alpha=given.ALPHA, temperature=given.TEMPERATURE)
+    state = train.State(trainable(model, False))
+    list(train.train(model, windows, settings, state))
+    assert state.losses == [pytest.approx(loss, rel=1e-12)]
+    for found, expected in zip(seen[0], arrays(gradient)):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_threads_draw_different_dropout(monkeypatch, two_blas_threads):
+    monkeypatch.setattr(schedule, "THREADED_FROM", 0)
+    seen = []
+
+    def record(model, some, loss, gradient, rate, random, share):
+        seen.append(random.random())
+        return 1.0
+
+    monkeypatch.setattr(train, "loss_and_gradient", record)
+    windows = [Window(np.arange(1, 9), (1, 2)) for _ in range(2)]
+    model = random_model("odd", "float32")
+    list(train.train(model, windows, Settings(), train.State(trainable(model, False))))
+    assert len(set(seen)) == 2
+
+
 def test_a_question_does_not_hold_the_answer(embedded):
     context = "Maren Holt kept the log." + " The gate is new." * 200
     question = Question("a", "Who kept the log?", context, ["Maren Holt"], [0])
@@ -303,8 +378,9 @@ def test_every_step_and_pack_has_a_dropout_of_its_own(monkeypatch):
 
 
 @pytest.fixture
-def distill(tmp_path, random_checkpoint):
-    """Runs the verb on the cased random checkpoint, in this process."""
+def distill(tmp_path, random_checkpoint, monkeypatch):
+    """Runs the verb on the cased random checkpoint, in this process, on all threads though the model is small."""
+    monkeypatch.setattr(schedule, "THREADED_FROM", 0)
     squad(tmp_path / "squad.json")
 
     def distill(*arguments):
@@ -342,9 +418,12 @@ def test_the_same_seed_gives_the_same_weights_and_frozen_words_stay(distill, tmp
     np.testing.assert_array_equal(d, before)
 
 
-def test_killed_and_gone_on_it_ends_in_the_same_weights(distill, tmp_path, random_checkpoint, capsys):
+def test_killed_and_gone_on_it_ends_in_the_same_weights(distill, tmp_path, random_checkpoint):
     assert distill("--out", tmp_path / "whole", "--epochs", 60) == 0
-    command = [sys.executable, "-m", "numpy_distilbert", "distill", tmp_path / "squad.json", "--epochs", "60"]
+    threaded = (
+        "import sys; from numpy_distilbert import cli, schedule; schedule.THREADED_FROM = 0; sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", threaded, "distill", tmp_path / "squad.json", "--epochs", "60"]
     command += ["--init", random_checkpoint("cased"), "--batch-tokens", "60", "--lr", "1e-3", "--save-every", "5"]
     command += ["--out", tmp_path / "cut"]
     state = tmp_path / "cut" / "state.safetensors"
@@ -362,17 +441,79 @@ def test_killed_and_gone_on_it_ends_in_the_same_weights(distill, tmp_path, rando
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
+def stop_after(monkeypatch, steps):
+    """Send the process SIGTERM, once, when so many steps are done."""
+    done = train.adamw
+
+    def adamw(state, *arguments):
+        done(state, *arguments)
+        if len(state.losses) == steps - 1:
+            monkeypatch.setattr(train, "adamw", done)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train, "adamw", adamw)
+
+
+def test_stopped_it_says_so_at_once_and_where_it_is(distill, tmp_path, capsys, monkeypatch):
+    stop_after(monkeypatch, 2)
+    assert distill("--out", tmp_path / "new") == 143
+    output, errors = capsys.readouterr()
+    assert "stops after this step, and saves" in errors and output.startswith("stopped after step 2, saved in ")
+
+
 def test_what_was_begun_with_other_settings_is_not_gone_on_with(distill, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "numpy_distilbert.cli.training._train", lambda qa, windows, settings, state, save, every: save() or 15
-    )
+    stop_after(monkeypatch, 1)
     assert distill("--out", tmp_path / "new") == 143
     capsys.readouterr()
     assert distill("--out", tmp_path / "new", "--seed", 1) == 2
     assert "training cannot go on from it (it was made with other data or settings" in capsys.readouterr().err
-    (tmp_path / "new" / "state.safetensors").write_bytes(b"no state")
+    state = tmp_path / "new" / "state.safetensors"
+    with safe_open(state, framework="numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors | {"mean.3": tensors["mean.3"][:1]}, state, metadata)
+    assert distill("--out", tmp_path / "new") == 2
+    assert "mean.3 has shape (1," in capsys.readouterr().err
+    state.write_bytes(b"no state")
     assert distill("--out", tmp_path / "new") == 2
     assert "state.safetensors: training cannot go on from it" in capsys.readouterr().err
+
+
+def test_other_answers_are_other_data(distill, tmp_path, capsys, monkeypatch):
+    stop_after(monkeypatch, 1)
+    assert distill("--out", tmp_path / "new") == 143
+    path = tmp_path / "squad.json"
+    path.write_text(
+        path.read_text().replace('{"text": "Maren Holt", "answer_start": 18}', '{"text": "Maren", "answer_start": 18}')
+    )
+    assert distill("--out", tmp_path / "new") == 2
+    assert "other data or settings" in capsys.readouterr().err
+
+
+def test_on_other_threads_it_goes_on_with_a_warning(distill, tmp_path, capsys, monkeypatch):
+    stop_after(monkeypatch, 1)
+    monkeypatch.setattr(train, "n_cores", lambda: 7)
+    assert distill("--out", tmp_path / "new") == 143
+    assert distill("--out", tmp_path / "new") == 0
+    assert "begun on 7 threads, goes on on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["unlink", "predict"])
+def test_ended_after_the_model_was_written_it_is_not_trained_again(distill, tmp_path, capsys, monkeypatch, end):
+    def ends(*_, **__):
+        raise KeyboardInterrupt
+
+    evaluate = ["--eval", tmp_path / "squad.json"]
+    with monkeypatch.context() as patched:
+        patched.setattr(*{"unlink": (Path, "unlink"), "predict": (cli_training, "predict")}[end], ends)
+        assert distill("--out", tmp_path / "new", *evaluate) == 130
+    (tmp_path / "new" / f"{'0' * 16}.part").write_bytes(b"half a state")
+    before = weights(tmp_path / "new")
+    monkeypatch.setattr(cli_training, "_train", None)
+    assert distill("--out", tmp_path / "new", *evaluate) == 0
+    assert "of 9 questions" in capsys.readouterr().out and weights(tmp_path / "new") == before
+    assert not [path.name for path in (tmp_path / "new").iterdir() if path.suffix == ".part" or "state" in path.name]
+    assert distill("--out", tmp_path / "new", "--seed", 5) == 2
+    assert "holds a model already" in capsys.readouterr().err
 
 
 def test_bad_questions_are_counted_and_left_out(distill, tmp_path, capsys):
@@ -383,7 +524,7 @@ def test_bad_questions_are_counted_and_left_out(distill, tmp_path, capsys):
     assert "2 questions are blank or have no answer, 4 answers are not in their context" in errors
 
 
-def test_a_teacher_is_what_the_model_said(distill, tmp_path, random_checkpoint, cased):
+def test_a_teacher_is_what_the_model_said(distill, tmp_path, cased):
     assert distill("--write-logits", tmp_path / "teacher.safetensors") == 0
     questions = read_questions(tmp_path / "squad.json")
     ids, _, _ = train.training_windows(questions, cased)
@@ -393,7 +534,22 @@ def test_a_teacher_is_what_the_model_said(distill, tmp_path, random_checkpoint, 
         np.testing.assert_allclose(one, [output.start_logits[0], output.end_logits[0]], atol=1e-5)
 
 
-def test_a_student_becomes_like_its_teacher(distill, tmp_path, random_checkpoint, cased):
+@pytest.mark.reference
+def test_the_example_for_transformers_writes_such_a_teacher(distill, tmp_path, random_checkpoint):
+    for name in ("torch", "transformers"):
+        pytest.importorskip(name, reason="needs transformers with PyTorch")
+    squad(tmp_path / "squad.json", extra=BAD)
+    assert distill("--write-logits", tmp_path / "ours.safetensors") == 0
+    folder = random_checkpoint("cased")
+    call = [sys.executable, EXAMPLE, tmp_path / "squad.json", "--student", folder, "--teacher", folder]
+    subprocess.run([*call, "-o", tmp_path / "theirs.safetensors"], check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    ours, theirs = (load_file(tmp_path / f"{name}.safetensors") for name in ("ours", "theirs"))
+    for name in ours:
+        np.testing.assert_allclose(theirs[name], ours[name], atol=1e-4)
+    assert distill("--out", tmp_path / "new", "--teacher", tmp_path / "theirs.safetensors") == 0
+
+
+def test_a_student_becomes_like_its_teacher(distill, tmp_path, cased):
     assert distill("--out", tmp_path / "teacher", "--epochs", 40, "--dropout", 0) == 0
     teacher = QuestionAnswerer.from_pretrained(tmp_path / "teacher")
     ids, answers, _ = train.training_windows(read_questions(tmp_path / "squad.json"), teacher)
@@ -429,13 +585,24 @@ def broken_teacher(path, metadata=None, **changes):
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
 
 
+def bfloat16_teacher(path):
+    save_file({name: tensor.astype(np.float16) for name, tensor in load_file(path).items()}, path)
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:end].replace(b'"F16"', b'"BF16"')
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+
+
 @pytest.mark.parametrize("change, message", [
-    (lambda path: path.unlink(), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: path.unlink(), "No such file"),
+    (lambda path: path.write_bytes(b"no logits"), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: bfloat16_teacher(path), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"].astype(np.float64) * 1e300), "need a finite float32"),
     (lambda path: broken_teacher(path, end_logits=None), "not a readable file of logits"),
     (lambda path: broken_teacher(path, lengths=np.array([3, 4])), "not of these questions, or cut into tokens otherwise"),
     (lambda path: broken_teacher(path, {"tokens_sha256": "0"}), "not of these questions, or cut into tokens otherwise"),
-    (lambda path: broken_teacher(path, start_logits=np.zeros(3, np.float32)), "need a finite number for each of"),
-    (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"] * np.nan), "need a finite number for each"),
+    (lambda path: broken_teacher(path, start_logits=np.zeros(3, np.float32)), "need a finite float32 for each of"),
+    (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"] * np.nan), "need a finite float32 for each"),
 ])  # fmt: skip
 def test_a_teacher_that_does_not_fit_is_named(change, message, distill, tmp_path, capsys):
     path = tmp_path / "teacher.safetensors"
@@ -466,11 +633,30 @@ def test_settings_that_make_no_sense_are_named(options, message, distill, tmp_pa
     assert not (tmp_path / "new" / "model.safetensors").exists()
 
 
-def test_a_model_is_not_overwritten(distill, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_model_is_not_overwritten(distill, tmp_path, capsys, name):
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "model.safetensors").write_bytes(b"mine")
+    (tmp_path / "new" / name).write_bytes(b"mine")
     assert distill("--out", tmp_path / "new") == 2
-    assert "holds a model already" in capsys.readouterr().err and weights(tmp_path / "new") == b"mine"
+    assert "holds a model already" in capsys.readouterr().err
+    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"mine"]
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_computed(distill, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(QuestionAnswerer, "logits", None)
+    assert distill("--out", tmp_path / "squad.json" / "new") == 2
+    assert "new: cannot be made (Not a directory)" in capsys.readouterr().err
+    assert distill("--write-logits", tmp_path / "nowhere" / "teacher.safetensors") == 2
+    assert "teacher.safetensors: cannot be written (No such file" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_their_dtype_are_not_written(tmp_path, embedded, capsys):
+    squad(tmp_path / "squad.json")
+    call = ["distill", str(tmp_path / "squad.json"), "--limit", "1", "--lr", "1e6", "--dropout", "0"]
+    assert main([*call, "--out", str(tmp_path / "new")]) == 2
+    assert "has become too large for float16. Lower the learning rate" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["state.safetensors"]
 
 
 def test_a_float16_checkpoint_stays_one(tmp_path, embedded):

@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +12,7 @@ from .. import squad
 from ..arguments import check_integer
 from ..files import write_whole
 from ..qa import Answer, QuestionAnswerer
-from .terminal import MODEL_HELP, Result, Verbs, add_question, printable, progress, read_context, warn
+from .terminal import MODEL_HELP, Result, Verbs, add_question, printable, progress, read_context, read_squad, warn
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 SHOWN = 200  # characters of the sentence to either side of the answer
@@ -75,11 +74,7 @@ def _evaluate(arguments: argparse.Namespace) -> Result:
         check_integer("--limit", arguments.limit, 1)
     if arguments.score is not None and arguments.model is not None:
         raise ValueError("--score takes the answers from its file. Leave --model out.")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        questions = squad.read_questions(arguments.file)[: arguments.limit]
-    for warning in caught:
-        warn(str(warning.message))
+    questions = read_squad(arguments.file)[: arguments.limit]
     predictions = (
         predict(questions, arguments.model, arguments.predictions)
         if arguments.score is None

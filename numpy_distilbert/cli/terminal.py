@@ -1,11 +1,15 @@
 """What the verbs share: text from the call, progress and warnings to standard error, nothing that steers a terminal."""
 
 import argparse
+import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+
+from .. import squad
 
 PROGRAM = "numpy-distilbert"
 MODEL_HELP = "folder or hub id of a checkpoint (default: the embedded one)"
@@ -62,6 +66,16 @@ def read_context(arguments: argparse.Namespace) -> str:
         raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
 
 
+def read_squad(path: str, left_out: list[str] | None = None) -> list[squad.Question]:
+    """As squad.read_questions, its warnings in the words of this program."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        questions = squad.read_questions(path, left_out)
+    for warning in caught:
+        warn(str(warning.message))
+    return questions
+
+
 def progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     """The items, with a bar on standard error if that is a terminal."""
     start = time.monotonic()
@@ -83,8 +97,9 @@ def on_terminal() -> bool:
 def draw_bar(done: int, total: int, text: str) -> None:
     """Draw it over the one before, if somebody sees it."""
     if on_terminal():
-        bar = f"{'█' * (BAR * done // total):░<{BAR}}"
-        print(f"{CLEAR_LINE}{bar} {text}", end="", file=sys.stderr, flush=True)
+        line = f"{'█' * (BAR * done // total):░<{BAR}} {text}"
+        room = shutil.get_terminal_size().columns - 1  # of a line that goes on in the next, only that would be cleared
+        print(f"{CLEAR_LINE}{line[:room]}", end="", file=sys.stderr, flush=True)
 
 
 def clear_bar() -> None:

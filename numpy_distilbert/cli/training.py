@@ -3,16 +3,18 @@
 import argparse
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from .. import hub, squad, train
+import numpy as np
+
+from .. import hub, schedule, squad, train
 from ..arguments import check_integer
 from ..gradients import Window
 from ..qa import QuestionAnswerer
 from ..tensors import Weights
 from .answering import predict
-from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, on_terminal, progress, warn
+from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, on_terminal, progress, read_squad, warn
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -64,15 +66,16 @@ def _distill(arguments: argparse.Namespace) -> Result:
     check_integer("--save-every", arguments.save_every, 1)
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
-    held_out = [] if arguments.eval is None else squad.read_questions(arguments.eval)
+    held_out = [] if arguments.eval is None else read_squad(arguments.eval)
     source = hub.find(arguments.init)
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
-    questions = squad.read_questions(arguments.file, left_out)[: arguments.limit]
+    questions = read_squad(arguments.file, left_out)[: arguments.limit]
     ids, answers, misplaced = train.training_windows(questions, qa)
     if left_out or misplaced:
         warn(
-            f"{len(left_out)} questions are blank or have no answer, {len(misplaced)} answers are not in their context."
+            f"{len(left_out)} questions are blank or have no answer, {len(misplaced)} answers are not in their context "
+            "or too long for a window."
         )
     if not ids:
         raise ValueError(f"{arguments.file}: holds no question to train with.")
@@ -80,27 +83,20 @@ def _distill(arguments: argparse.Namespace) -> Result:
         logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
         train.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
         return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
-    folder = Path(arguments.out)
-    if (folder / "model.safetensors").exists():
-        raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
-    windows = train.with_teachers(ids, answers, [train.read_logits(path, ids) for path in arguments.teacher])
+    teachers = [train.read_logits(path, ids) for path in arguments.teacher]
     about = settings._asdict() | {
         "questions": len(questions) - len(misplaced),
         "tokens_sha256": train.tokens_sha256(ids),
+        "answers_sha256": train.tokens_sha256([np.array(answer) for answer in answers]),
         "init_sha256": [hub.sha256(path) for path in Weights(source).files],
         "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
     }
-    state = train.State(train.trainable(qa.model, settings.freeze_words))
-    path = folder / "state.safetensors"
-    if path.exists():
-        state.load(path, about)
-    folder.mkdir(parents=True, exist_ok=True)
-    stopped = _train(qa, windows, settings, state, lambda: state.save(path, about), arguments.save_every)
-    if stopped:
-        return f"stopped after step {len(state.losses)}, saved in {path}. The same call goes on.", 128 + stopped
-    about["loss_of_100_steps"] = state.curve()
-    train.write_checkpoint(folder, qa.model, source, about)
-    path.unlink(missing_ok=True)
+    folder = Path(arguments.out)
+    if not train.is_trained(folder, about):
+        windows = train.with_teachers(ids, answers, teachers)
+        stopped = _train(qa, windows, settings, folder, source, about, arguments.save_every)
+        if stopped:
+            return stopped
     if not held_out:
         return str(folder), 0
     scores = squad.score(held_out, predict(held_out, folder))
@@ -111,15 +107,37 @@ def _train(
     qa: QuestionAnswerer,
     windows: list[Window],
     settings: train.Settings,
-    state: train.State,
-    save: Callable[[], None],
+    folder: Path,
+    source: Path,
+    about: dict[str, Any],
     save_every: int,
-) -> int:
-    """Train to the end, 0, or until a signal comes, its number; saved then, and after every so many steps."""
+) -> Result | None:
+    """Train, and write the checkpoint. Or until a signal comes: then what it says, and its exit status.
+
+    The state is saved at the beginning, after every so many steps and when a signal comes.
+    """
+    path = folder / train.STATE
+    state = train.State(train.trainable(qa.model, settings.freeze_words))
+    if path.exists():
+        begun_with = state.load(path, about)
+        if begun_with != schedule.n_cores():
+            warn(
+                f"begun on {begun_with} threads, goes on on {schedule.n_cores()}: the weights will differ in their last digits."
+            )
+    else:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{folder}: cannot be made ({error.strerror}).") from error
+        state.save(path, about)
     caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda n, _: caught.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def catch(number: int, _: Any) -> None:
+        caught.append(number)
+        clear_bar()
+        warn("stops after this step, and saves.")
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
     start, tokens, first = time.monotonic(), 0, len(state.losses)
     try:
         for done, steps, taken in train.train(qa.model, windows, settings, state):
@@ -134,11 +152,13 @@ def _train(
             if done % train.CURVE == 0 and not on_terminal():
                 warn(line)
             if caught or done % save_every == 0:
-                save()
+                state.save(path, about)
             if caught:
-                return caught[0]
+                return f"stopped after step {done}, saved in {path}. The same call goes on.", 128 + caught[0]
+        train.write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
+        path.unlink()
     finally:
         clear_bar()
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+    return None
