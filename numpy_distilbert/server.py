@@ -1,8 +1,12 @@
 """The service: questions over HTTP, those that wait together answered together, and a page to ask them on.
 
-The event loop reads requests and writes answers; one thread beside it does all arithmetic, pass after pass. A pass takes a
-window of each waiting request in turn until BATCH_TOKENS are together; what has windows left goes to the end of the queue.
-So a request that comes alone starts at once, and a long document does not hold up the short questions beside it.
+The event loop reads requests and writes answers. Texts become tokens in threads beside it, and one more thread does all
+arithmetic, pass after pass. A pass takes a window of each waiting request in turn until BATCH_TOKENS are together; what has
+windows left goes to the end of the queue. So a request that comes alone starts at once, and a long document does not hold
+up the short questions beside it.
+
+What is taken is limited so that memory and time are: bytes and seconds of a body, characters of a text and of all texts
+together, requests at a time, seconds of an answer.
 
 Source: requests and answers are those of the hub's question-answering task, which huggingface_hub's InferenceClient
 speaks.
@@ -25,9 +29,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import __version__
 from .parameters import arrays
@@ -37,10 +41,15 @@ from .tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
 TEXT_CHARACTERS = 500_000  # of a question or a context
-TOP_K = 100
-BODY_SECONDS, ANSWER_SECONDS = 30, 60
-RETRY_SECONDS = 1
+ALL_CHARACTERS = 4 * TEXT_CHARACTERS  # of all that are held: as tokens, some texts take 200 times as many bytes
+MOST = {
+    "top_k": 100,
+    "max_answer_len": 100,
+}  # of an answer's length in characters there is no limit but that of its words
+REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, for the service to answer it
+RETRY_SECONDS = HANG_UP_SECONDS = 1
 LOWEST = 1e-4  # probability of a word that is told
+ERROR_CHARACTERS = 300
 HUNG_UP = 499  # the status of a request nobody waits for any more, which nobody sees
 PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
@@ -65,43 +74,45 @@ class Words(Search):
 
     def __init__(self, context: str, options: Options) -> None:
         super().__init__(context, options)
-        self._words: dict[tuple[int, int], Array] = {}  # by their characters
+        self._words: dict[int | None, tuple[int, int, Array]] = {}  # by number: first and last character, probabilities
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
-        """As Search, and a word of several windows has its highest probability."""
+        """As Search. A word of several windows has its highest probability, and one cut by a window all its characters."""
         super().add(window, start_logits, end_logits)
         probabilities = np.stack([span_probabilities(logits, window) for logits in (start_logits, end_logits)])
         words: dict[int | None, list[int]] = {}  # the tokens of each
         for i, sequence in enumerate(window.sequence_ids):
             if sequence == 1:
                 words.setdefault(window.word_ids[i], []).append(i)
-        for tokens in words.values():
+        for word, tokens in words.items():
             both = probabilities[:, tokens].sum(axis=1)
+            first, last = window.offsets[tokens[0]][0], window.offsets[tokens[-1]][1]
+            if word in self._words:
+                known = self._words[word]
+                first, last, both = min(first, known[0]), max(last, known[1]), np.maximum(both, known[2])
             if both.max() >= LOWEST:
-                characters = window.offsets[tokens[0]][0], window.offsets[tokens[-1]][1]
-                self._words[characters] = np.maximum(both, self._words.get(characters, 0))
+                self._words[word] = first, last, both
 
     def result(self) -> Any:
         """{"answers": a list, "words": [[start, end, probability to start, probability to end], ...]}, as they stand."""
         answers = super().result()
-        words = [[*characters, *both.tolist()] for characters, both in sorted(self._words.items())]
+        words = sorted([first, last, *both.tolist()] for first, last, both in self._words.values())
         return {"answers": answers if isinstance(answers, list) else [answers], "words": words}
 
 
 class Job:
-    """A question on its way through the queue: what is left to read, what was found, and what comes of it."""
+    """A question on its way through the queue: what is left to read, what was found, and the JSON that comes of it."""
 
-    def __init__(self, windows: Callable[[], Iterator[Encoding]], search: Search) -> None:
+    def __init__(self, windows: Iterator[Encoding], search: Search) -> None:
         self.windows = with_last(windows)
         self.search = search
-        self.answer: Future[Any] = Future()
+        self.answer: Future[str] = Future()
 
 
-def with_last(windows: Callable[[], Iterator[Encoding]]) -> Iterator[tuple[Encoding, bool]]:
-    """Each window, and whether it is the last. Nothing is computed before the first is taken."""
-    ahead = windows()
-    window = next(ahead)
-    for following in ahead:
+def with_last(windows: Iterator[Encoding]) -> Iterator[tuple[Encoding, bool]]:
+    """Each window, and whether it is the last."""
+    window = next(windows)
+    for following in windows:
         yield window, False
         window = following
     yield window, True
@@ -149,7 +160,7 @@ class Batcher:
             for (job, window, last), (start_logits, end_logits) in zip(taken, logits):
                 job.search.add(window, start_logits, end_logits)
                 if last:
-                    answer = job.search.result()
+                    answer = json.dumps(job.search.result())
                     if job.answer.set_running_or_notify_cancel():
                         job.answer.set_result(answer)
         except Exception as error:
@@ -166,7 +177,7 @@ class Service:
         self._qa = qa
         self._model = model
         self._limits = limits
-        self._held = 0  # requests
+        self._held = self._characters = 0  # requests, and characters of their texts
         self._batcher = Batcher(qa)
 
     def application(self) -> Starlette:
@@ -179,27 +190,31 @@ class Service:
             running.cancel()
 
         routes = [
-            Route("/", self.answer, methods=["POST"]),
+            Route("/", self.root, methods=["GET", "POST"]),
             Route("/words", self.words, methods=["POST"]),
-            Route("/", self.page),
+            Route("/page/{name}", self.page),
             Route("/healthz", self.health),
             Route("/info", self.info),
-            Mount("/page", StaticFiles(directory=PAGE)),
         ]
         handlers: Any = {HTTPException: refusal, Exception: failure}
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
-    async def answer(self, request: Request) -> Response:
-        """The best answer, or with top_k above 1 the list of the best, as QuestionAnswerer gives them."""
-        return await self._ask(request, Search)
+    async def root(self, request: Request) -> Response:
+        """The page to ask on; or the best answer, with top_k above 1 the list of the best, as QuestionAnswerer gives them."""
+        if request.method == "POST":
+            return await self._ask(request, Search)
+        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def words(self, request: Request) -> Response:
         """As Words.result."""
         return await self._ask(request, Words)
 
-    async def page(self, _: Request) -> Response:
-        """The page to ask on."""
-        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
+    async def page(self, request: Request) -> Response:
+        """A file that the page consists of."""
+        name = request.path_params["name"]
+        if name not in {path.name for path in PAGE.iterdir()}:
+            raise HTTPException(404)
+        return FileResponse(PAGE / name, headers=PAGE_HEADERS)
 
     async def health(self, _: Request) -> Response:
         """That the service takes requests."""
@@ -216,12 +231,8 @@ class Service:
                 "parameters": sum(array.size for array in arrays(model.parameters)),
                 "config": asdict(model.config),
                 "limits": self._limits._asdict()
-                | {
-                    "characters": TEXT_CHARACTERS,
-                    "top_k": TOP_K,
-                    "seconds": ANSWER_SECONDS,
-                    "batch_tokens": BATCH_TOKENS,
-                },
+                | MOST
+                | {"characters": TEXT_CHARACTERS, "seconds": ANSWER_SECONDS, "batch_tokens": BATCH_TOKENS},
                 "requests": self._held,
             }
         )
@@ -230,19 +241,28 @@ class Service:
         if self._held >= self._limits.queue:
             raise busy(f"{self._held} requests wait already. Try again in {RETRY_SECONDS} s.")
         self._held += 1
+        characters = 0
         try:
             try:
-                body = await asyncio.wait_for(read_body(request, self._limits.max_body), BODY_SECONDS)
+                body = await asyncio.wait_for(read_body(request, self._limits.max_body), REQUEST_SECONDS)
             except asyncio.TimeoutError:
-                raise HTTPException(408, f"The body did not arrive within {BODY_SECONDS} s.") from None
+                raise HTTPException(408, f"The body did not arrive within {REQUEST_SECONDS} s.") from None
             question, context, options = read_question(self._qa, body)
-            job = Job(lambda: self._qa.windows(question, context, options), kind(context, options))
+            if self._characters + len(question) + len(context) > ALL_CHARACTERS:
+                raise busy(
+                    f"The texts of {self._held - 1} requests are all it can hold. Try again in {RETRY_SECONDS} s."
+                )
+            characters = len(question) + len(context)
+            self._characters += characters
+            windows = await asyncio.to_thread(self._qa.windows, question, context, options)
+            job = Job(windows, kind(context, options))
             self._batcher.put(job)
             return await wait_for(job, request)
         except ClientDisconnect:
             return Response(status_code=HUNG_UP)
         finally:
             self._held -= 1
+            self._characters -= characters
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -278,10 +298,11 @@ def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Options]
         options = qa.options(parameters or {})
         if options.batch_size is not None:
             raise ValueError("batch_size has no meaning here. Leave it out.")
-        if options.top_k > TOP_K:
-            raise ValueError(f"top_k must be at most {TOP_K}, got {options.top_k}.")
+        for name, most in MOST.items():
+            if getattr(options, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(options, name)}.")
     except (TypeError, ValueError) as error:
-        raise HTTPException(422, str(error)) from error
+        raise HTTPException(422, str(error)[:ERROR_CHARACTERS]) from error
     for name, text in (("question", question), ("context", context)):
         if len(text) > TEXT_CHARACTERS:
             raise HTTPException(413, f"{name} has {len(text)} characters, at most {TEXT_CHARACTERS} are taken.")
@@ -295,7 +316,7 @@ async def wait_for(job: Job, request: Request) -> Response:
     try:
         await asyncio.wait({answer, gone}, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
-            return json_response(answer.result())
+            return Response(answer.result(), media_type="application/json")
         if gone.done():
             raise ClientDisconnect
         raise busy(f"There was no answer within {ANSWER_SECONDS} s. Send a shorter text, or try again.")
@@ -306,8 +327,10 @@ async def wait_for(job: Job, request: Request) -> Response:
 
 async def hung_up(request: Request) -> None:
     """Returns when the client has."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    while True:
+        with suppress(asyncio.TimeoutError):  # uvicorn reads on, and sees who is gone, with each call
+            if (await asyncio.wait_for(request.receive(), HANG_UP_SECONDS))["type"] == "http.disconnect":
+                return
 
 
 def busy(message: str) -> HTTPException:
@@ -330,13 +353,41 @@ async def failure(_: Request, error: Exception) -> Response:
     return json_response({"error": f"The service failed ({type(error).__name__}). Its log says more."}, 500)
 
 
-def serve(qa: QuestionAnswerer, model: str, listener: socket.socket, limits: Limits) -> None:
-    """Serve until SIGTERM or Ctrl-C; then finish what is held, and take nothing more. model: what it is called."""
-    server = Server(
-        Config(Service(qa, model, limits).application(), log_level="warning", access_log=False, server_header=False)
+class Connection(H11Protocol):
+    """A connection that is closed if no request comes: uvicorn would wait for ever for the first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As the base class."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_SECONDS, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
+def serve(
+    qa: QuestionAnswerer, model: str, listener: socket.socket, limits: Limits, begins: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; then finish what is held, and take nothing more.
+
+    model: what it is called; begins: is called when a signal would end it so.
+    """
+    config = Config(
+        Service(qa, model, limits).application(),
+        http=Connection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=REQUEST_SECONDS + ANSWER_SECONDS,  # there are clients that never read
     )
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends it on once it has ended
+    server = Server(config)
+    before = signal.signal(
+        signal.SIGTERM, server.handle_exit
+    )  # uvicorn sets it later, and sends the signal on at its end
     try:
+        begins()
         with suppress(KeyboardInterrupt):
             server.run([listener])
     finally:

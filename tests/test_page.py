@@ -111,6 +111,34 @@ def test_words_tell_their_probabilities_to_pointer_and_keyboard(open_page):
     expect(page.locator("#spoken")).to_contain_text("“Maren”")
 
 
+def test_a_finger_is_told_too(open_page):
+    page = open_page(has_touch=True)
+    ask(page, QUESTION, TOWER)
+    page.locator("mark .word").first.tap()
+    expect(page.locator("#probability")).to_contain_text("“Maren”: starts the answer 9")
+
+
+def test_keys_of_the_browser_stay_its_own(open_page):
+    page = open_page()
+    ask(page, QUESTION, TOWER)
+    expect(page.get_by_role("heading", name="Answer")).to_be_focused()
+    page.locator("#text").focus()
+    page.evaluate("addEventListener('keydown', (event) => { document.title = String(event.defaultPrevented); })")
+    page.keyboard.press("Control+ArrowLeft")
+    expect(page).to_have_title("false")
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_title("true")
+
+
+def test_a_giant_word_does_not_fill_the_page(open_page):
+    page = open_page(viewport={"width": 800, "height": 700})
+    ask(page, "What is it?", "It is " + "x" * 5000)
+    expect(page.locator("mark")).to_contain_text("x" * 5000)
+    assert page.locator("#best").bounding_box()["height"] < 300
+    page.locator("mark .word").last.hover(position={"x": 5, "y": 5})
+    assert len(page.locator("#probability").inner_text()) < 300
+
+
 def test_all_of_it_can_be_done_with_the_keyboard(open_page):
     page = open_page()
     for name in ("Try an example.", "Question", "Text", "Find the answer"):
@@ -154,8 +182,11 @@ def test_the_link_can_be_copied(open_page, url):
 
 def test_the_example_works(open_page):
     page = open_page()
-    page.get_by_role("link", name="Try an example.").click()
-    expect(page.locator("mark")).to_have_text("Maren Holt")
+    for _ in range(2):  # also when the fields have been edited since
+        page.get_by_role("link", name="Try an example.").click()
+        expect(page.get_by_label("Question")).to_have_value(QUESTION)
+        expect(page.locator("mark")).to_have_text("Maren Holt")
+        page.get_by_label("Question").fill("edited")
 
 
 def test_characters_beyond_16_bits_do_not_shift_the_mark(open_page):
@@ -203,8 +234,9 @@ def test_a_document_too_long_for_a_link_has_none(open_page):
     page = open_page()
     ask(page, "Who was the harbour master?", "The harbour master was Ove Lind. " + " " * 40_000)
     expect(page.locator("mark")).to_have_text("Ove Lind")
-    expect(page.get_by_role("button", name="Copy a link")).to_be_hidden()
     assert "#" not in page.url
+    page.get_by_role("button", name="Copy a link").click()
+    expect(page.locator("#state")).to_have_text("This text is too long for a link.")
 
 
 def test_what_the_service_refuses_is_said(chromium, url):
@@ -218,6 +250,17 @@ def test_what_the_service_refuses_is_said(chromium, url):
     ask(page, QUESTION, TOWER)
     expect(page.locator("mark")).to_be_visible()
     expect(page.get_by_role("alert")).to_be_hidden()
+    page.close()
+
+
+def test_what_a_proxy_says_is_said(chromium, url):
+    page = chromium.new_page()
+    page.goto(url)
+    page.route(
+        "**/words", lambda route: route.fulfill(status=502, content_type="text/html", body="<h1>Bad gateway</h1>")
+    )
+    ask(page, QUESTION, TOWER)
+    expect(page.get_by_role("alert")).to_have_text("Something between this page and the service answered 502.")
     page.close()
 
 

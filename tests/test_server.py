@@ -26,6 +26,7 @@ from numpy_distilbert.cli import main
 from numpy_distilbert.qa import Options, Search, span_probabilities
 from numpy_distilbert.server import Batcher, Job, Service, Words
 
+PROGRAM = [sys.executable, "-m", "numpy_distilbert"]
 TOWER = "The tower is old. Maren Holt kept its log."
 SENTENCES = [
     "Maren Holt kept the log of the tower.",
@@ -41,7 +42,7 @@ LONG = " ".join(SENTENCES * 2000)  # some hundred windows: seconds of work
 @contextmanager
 def running(*arguments):
     """Its URL and its process, which is ended if it still runs."""
-    command = [sys.executable, "-m", "numpy_distilbert", "serve", "--port", "0", *arguments]
+    command = [*PROGRAM, "serve", "--port", "0", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stderr.readline()
@@ -176,6 +177,21 @@ def test_a_word_of_several_windows_has_its_highest_probability(embedded):
         assert both == [max(column) for column in zip(*(word[2:] for word in apart if word[:2] == [start, end]))]
 
 
+def test_a_word_cut_by_a_window_is_told_once_with_all_its_characters(embedded):
+    context = "We saw Skerryvoretowskiholmen Skerryvoretowskiholmen Skerryvoretowskiholmen there."
+    options = embedded.options({"max_seq_len": 16, "doc_stride": 5})
+    words = Words(context, options)
+    windows = list(embedded.windows("Who?", context, options))
+    for window, logits in zip(windows, embedded.logits([window.ids for window in windows])):
+        words.add(window, *logits)
+    told = [context[start:end] for start, end, *_ in words.result()["words"]]
+    assert (
+        len(windows) > 2
+        and told.count("Skerryvoretowskiholmen") == 3
+        and set(told) <= set(context.split()) | {"there", "."}
+    )
+
+
 def test_the_probability_of_a_word_is_that_of_all_its_pieces(embedded, monkeypatch):
     monkeypatch.setattr(server, "LOWEST", 0)
     words = Words("Unsinkability, said Maren Holtzclaw.", embedded.options({}))
@@ -200,7 +216,18 @@ def test_what_is_not_there_or_not_meant_so(service):
     assert send(service, None, "/nowhere", "GET")[::2] == (404, {"error": "Not Found"})
     assert send(service, None, "/", "PUT")[::2] == (405, {"error": "Method Not Allowed"})
     assert send(service, None, "/words", "GET")[0] == 405
-    assert send(service, None, "/page/../server.py", "GET")[0] == 404
+    for name in ("../server.py", "%2e%2e/server.py", "..%2fserver.py", "server.py", ""):
+        assert send(service, None, f"/page/{name}", "GET")[0] == 404
+
+
+@pytest.mark.parametrize("name", ["index.html", "script.js", "style.css", "icon.svg"])
+def test_files_of_the_page_are_what_they_say(service, name):
+    with connection(service) as opened:
+        opened.request("GET", f"/page/{name}")
+        response = opened.getresponse()
+        assert response.status == 200 and response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.read() == (server.PAGE / name).read_bytes()
 
 
 def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
@@ -242,6 +269,8 @@ def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
         (asking(topk=3), 422, "topk has no meaning here"),
         (asking(top_k="3"), 422, "top_k must be an int"),
         (asking(top_k=101), 422, "top_k must be at most 100"),
+        (asking(max_answer_len=101), 422, "max_answer_len must be at most 100"),
+        (asking() | {"x" * 10**6: 1}, 422, "xxx"),
         (asking(top_k=float("nan")), 422, "top_k must be an int"),
         (asking(max_seq_len=10**9), 422, "max_seq_len must be at most 512"),
         (asking(doc_stride=500), 422, "doc_stride must be less"),
@@ -254,6 +283,7 @@ def test_a_bad_body_has_an_error_that_says_why(service, body, status, message):
     for path in ("/", "/words"):
         given, headers, answer = send(service, body, path)
         assert (given, list(answer)) == (status, ["error"]) and message in answer["error"]
+        assert len(answer["error"]) <= 300
         assert headers["Content-Type"] == "application/json"
 
 
@@ -352,7 +382,7 @@ class Counting(QuestionAnswerer):
 
 def job(qa, context, question="Who kept the log?"):
     options = Options(max_seq_len=384, doc_stride=128)
-    return Job(lambda: qa.windows(question, context, options), Search(context, options))
+    return Job(qa.windows(question, context, options), Search(context, options))
 
 
 def answered(qa, *jobs, until=None):
@@ -377,7 +407,7 @@ def test_requests_that_wait_together_are_one_pass(embedded):
     answered(qa, *jobs)
     assert qa.passes == [20]
     for one, context in zip(jobs, SENTENCES * 4):
-        assert same(one.answer.result(), embedded("Who kept the log?", context))
+        assert same(json.loads(one.answer.result()), embedded("Who kept the log?", context))
 
 
 def test_a_pass_has_a_budget_of_tokens(embedded):
@@ -392,7 +422,7 @@ def test_a_long_document_does_not_hold_up_a_short_question(embedded):
     long, other, short = job(qa, LONG[:10_000]), job(qa, LONG[:10_000]), job(qa, TOWER)
     ended = answered(qa, long, other, short)
     assert ended[0] is short and len(qa.passes) == 4
-    assert same(long.answer.result(), embedded("Who kept the log?", LONG[:10_000]))
+    assert same(json.loads(long.answer.result()), embedded("Who kept the log?", LONG[:10_000]))
 
 
 def test_nothing_is_computed_for_a_job_that_was_cancelled(embedded):
@@ -423,7 +453,7 @@ def test_a_pass_that_fails_is_the_end_of_its_jobs_alone(embedded):
 
     jobs, after = asyncio.run(run())
     assert all(isinstance(one.answer.exception(), CheckpointError) for one in jobs)
-    assert same(after.answer.result(), embedded("Who kept the log?", TOWER)) and qa.passes[1:] == [1]
+    assert same(json.loads(after.answer.result()), embedded("Who kept the log?", TOWER)) and qa.passes[1:] == [1]
 
 
 @contextmanager
@@ -431,12 +461,14 @@ def in_a_thread(qa, queue=128):
     """The service in this process, so that its limits on time can be set."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         service = Service(qa, "mine", server.Limits(2_000_000, queue))
-        uvicorn = Server(Config(service.application(), log_level="critical"))
+        uvicorn = Server(Config(service.application(), http=server.Connection, log_level="critical"))
         thread = threading.Thread(target=uvicorn.run, args=([listener],))
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        uvicorn.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            uvicorn.should_exit = True
+            thread.join()
 
 
 def test_what_fails_inside_is_a_500_and_the_service_goes_on(embedded):
@@ -450,7 +482,7 @@ def test_what_fails_inside_is_a_500_and_the_service_goes_on(embedded):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(embedded, monkeypatch):
-    monkeypatch.setattr(server, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
     with in_a_thread(embedded) as url, connection(url) as opened:
         opened.putrequest("POST", "/")
         opened.putheader("Content-Length", "100")
@@ -496,6 +528,41 @@ def test_nothing_more_is_computed_for_who_hangs_up(embedded):
             wait_until(lambda: qa.passes)
         assert send(url, asking())[0] == 200
         assert len(qa.passes) < 10 < len(LONG) // 10_000
+
+
+def test_who_sends_a_second_request_and_hangs_up_frees_its_slot(embedded):
+    with in_a_thread(embedded) as url:
+        with connection(url) as opened:
+            opened.request("POST", "/", json.dumps(asking(context=LONG)))
+            wait_until(lambda: held(url) == 1)
+            opened.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        wait_until(lambda: held(url) == 0)
+
+
+def test_texts_together_are_limited(embedded, monkeypatch):
+    monkeypatch.setattr(server, "ALL_CHARACTERS", len(LONG) + 100)
+    with in_a_thread(embedded) as url:
+        with connection(url) as opened:
+            opened.request("POST", "/", json.dumps(asking(context=LONG)))
+            wait_until(lambda: held(url) == 1)
+            status, headers, answer = send(url, asking(context="a " * 100))
+            assert (status, headers["Retry-After"]) == (
+                503,
+                "1",
+            ) and "texts of 1 requests are all it can hold" in answer["error"]
+            assert send(url, asking())[0] == 200
+        wait_until(lambda: held(url) == 0)
+        assert send(url, asking(context="a " * 100))[0] == 200
+
+
+def test_a_connection_without_a_request_is_closed(embedded, monkeypatch):
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
+    with in_a_thread(embedded) as url:
+        host, port = url.removeprefix("http://").split(":")
+        for sent in (b"", b"GET / HTTP/1.1\r\nHost:"):
+            with socket.create_connection((host, int(port)), timeout=20) as silent:
+                silent.sendall(sent)
+                assert silent.recv(100) == b""
 
 
 def held(url):
@@ -584,6 +651,29 @@ def test_a_signal_under_load_ends_it_after_what_was_being_answered(number):
         assert process.communicate(timeout=60) == ("stopped\n", "") and process.returncode == 0
 
 
+def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
+    program = (
+        "import sys; from numpy_distilbert import cli, server; "
+        "server.REQUEST_SECONDS = server.ANSWER_SECONDS = 1; sys.exit(cli.main())"
+    )
+    monkeypatch.setattr("test_server.PROGRAM", [sys.executable, "-c", program])
+    with running() as (url, process):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=2) as deaf:
+            with suppress(TimeoutError):
+                deaf.sendall(b"GET /page/script.js HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("wait", [0, 0.002, 0.005, 0.01, 0.02])
+def test_a_signal_right_after_it_answers_is_not_lost(wait):
+    with running() as (_, process):
+        time.sleep(wait)
+        process.terminate()
+        assert process.communicate(timeout=30) == ("stopped\n", "") and process.returncode == 0
+
+
 # the call
 
 
@@ -621,5 +711,5 @@ def test_without_the_extra_it_is_named(monkeypatch, capsys):
 def test_another_address_and_another_model(random_checkpoint):
     folder = random_checkpoint("cased")
     with running("--host", "::1", "--model", str(folder)) as (url, _):
-        assert url.startswith("http://[::1]:") and send(url, None, "/info", "GET")[2]["model"] == str(folder)
+        assert url.startswith("http://[::1]:") and send(url, None, "/info", "GET")[2]["model"] == folder.name
         assert send(url, asking())[2]["answer"]

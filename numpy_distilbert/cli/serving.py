@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+from pathlib import Path
 
 from .. import hub
 from ..arguments import check_integer
@@ -48,6 +49,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
         folder = hub.find(arguments.model)
         qa = QuestionAnswerer.from_pretrained(folder, split_special_tokens=True)  # nobody knows the texts' authors
-        warn(f"http://{host}:{listener.getsockname()[1]} answers. Ctrl-C ends it.")
-        serve(qa, arguments.model or hub.DEFAULT, listener, limits)
+        name = hub.DEFAULT if arguments.model is None else Path(arguments.model).name
+        line = f"http://{host}:{listener.getsockname()[1]} answers. Ctrl-C ends it."
+        serve(qa, name, listener, limits, lambda: warn(line))
     return "stopped", 0

@@ -3,7 +3,7 @@
 
 const ANSWERS = 5;
 const LINK_CHARACTERS = 30000; // what browsers and messengers still carry
-const SHOWN = 200; // characters of an answer in the list
+const SHOWN = 200; // characters of an answer, or of a word
 const element = (id) => document.getElementById(id);
 const form = element("form"), text = element("text"), probability = element("probability");
 let asking = new AbortController();
@@ -11,12 +11,14 @@ let words = []; // {node, starts, ends} of each word that is told, in their orde
 let at = -1; // which of them the keyboard is at
 
 function ask() {
-  const question = form.question.value, context = form.context.value;
-  const link = "#" + new URLSearchParams({ question, context });
-  const short = link.length <= LINK_CHARACTERS;
-  history.replaceState(null, "", short ? link : location.pathname);
-  element("link").hidden = !short;
-  request(question, context);
+  history.replaceState(null, "", link() ?? location.pathname);
+  request(form.question.value, form.context.value);
+}
+
+// What stands behind the address to ask the same, or null if it would be too long.
+function link() {
+  const fragment = "#" + new URLSearchParams({ question: form.question.value, context: form.context.value });
+  return fragment.length <= LINK_CHARACTERS ? fragment : null;
 }
 
 async function request(question, context) {
@@ -31,6 +33,9 @@ async function request(question, context) {
       body: JSON.stringify({ inputs: { question, context }, parameters: { top_k: ANSWERS } }),
       signal: mine.signal,
     });
+    if (!(response.headers.get("Content-Type") ?? "").startsWith("application/json")) {
+      throw new Error(`Something between this page and the service answered ${response.status}.`);
+    }
     const found = await response.json();
     if (!response.ok) throw new Error(found.error);
     show(context, found);
@@ -50,7 +55,7 @@ function show(context, found) {
   // A score is a probability, or the sum of several where the same text was found in more than one window of the model.
   const whole = Math.max(1, answers[0].score);
   const buttons = answers.map((answer) => {
-    const button = node("button", node("span", answer.answer.slice(0, SHOWN) || "(no answer)"), bar(answer.score / whole));
+    const button = node("button", node("span", cut(answer.answer) || "(no answer)"), bar(answer.score / whole));
     button.firstChild.className = "answer";
     button.append(node("span", answer.score.toFixed(3)));
     button.lastChild.className = "score";
@@ -66,7 +71,7 @@ function show(context, found) {
     mark(context, told, answer);
   };
   element("answers").replaceChildren(...buttons.map((button) => node("li", button)));
-  element("best").textContent = answers[0].answer ? `Answer: ${answers[0].answer}` : "No answer";
+  element("best").textContent = answers[0].answer ? `Answer: ${cut(answers[0].answer)}` : "No answer";
   element("result").hidden = false;
   choose(buttons[0], answers[0]);
   element("best").focus(); // read aloud, and in sight on a phone
@@ -92,6 +97,10 @@ function bar(share) {
   made.className = "bar";
   made.ariaHidden = "true"; // the number stands beside it
   return made;
+}
+
+function cut(string) {
+  return string.length > SHOWN ? `${string.slice(0, SHOWN)}…` : string;
 }
 
 function percent(share) {
@@ -129,7 +138,7 @@ function mark(context, told, answer) {
 
 function tell(word, box) {
   const shares = word ? [word.starts, word.ends] : [0, 0];
-  probability.textContent = `${word ? `“${word.node.textContent}”: ` : ""}starts the answer ${percent(shares[0])}, ends it ${percent(shares[1])}`;
+  probability.textContent = `${word ? `“${cut(word.node.textContent)}”: ` : ""}starts the answer ${percent(shares[0])}, ends it ${percent(shares[1])}`;
   probability.hidden = false;
   const { width, height } = probability.getBoundingClientRect();
   const below = box.bottom + 8 + height < innerHeight;
@@ -142,16 +151,20 @@ function untell() {
   for (const word of text.querySelectorAll(".at")) word.classList.remove("at");
 }
 
-text.addEventListener("pointermove", (event) => {
+function point(event) {
   const over = event.target.closest(".word");
   untell();
   tell(words.find((word) => word.node === over), over ? over.getBoundingClientRect() : { left: event.clientX, top: event.clientY, bottom: event.clientY + 12 });
+}
+text.addEventListener("pointermove", point);
+text.addEventListener("click", point); // a finger does not hover
+text.addEventListener("pointerleave", (event) => {
+  if (event.pointerType !== "touch") untell();
 });
-text.addEventListener("pointerleave", untell);
 text.addEventListener("blur", untell);
 text.addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (!step || !words.length) return;
+  if (!step || !words.length || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   untell();
   if (at < 0) at = Math.max(0, words.findIndex((word) => word.node.parentNode.localName === "mark"));
@@ -174,13 +187,16 @@ form.context.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
 element("link").addEventListener("click", async () => {
-  const { question, context } = form;
-  const link = new URL("#" + new URLSearchParams({ question: question.value, context: context.value }), location);
+  const fragment = link();
+  if (fragment === null) {
+    element("state").textContent = "This text is too long for a link.";
+    return;
+  }
   try {
-    await navigator.clipboard.writeText(link);
+    await navigator.clipboard.writeText(new URL(fragment, location));
     element("state").textContent = "Copied.";
   } catch {
-    history.replaceState(null, "", link);
+    history.replaceState(null, "", fragment);
     element("state").textContent = "The address bar has it.";
   }
 });
@@ -193,5 +209,8 @@ function fromLink() {
   if (form.reportValidity()) ask();
 }
 addEventListener("hashchange", fromLink);
+document.querySelector("header a").addEventListener("click", (event) => {
+  if (event.target.hash === location.hash) fromLink(); // nothing changes then, but the fields may have
+});
 fromLink();
 fetch("info").then((response) => response.json()).then((info) => { element("model").textContent = info.model; });
