@@ -90,13 +90,13 @@ class Words(Search):
             if word in self._words:
                 known = self._words[word]
                 first, last, both = min(first, known[0]), max(last, known[1]), np.maximum(both, known[2])
-            if both.max() >= LOWEST:
-                self._words[word] = first, last, both
+            self._words[word] = first, last, both
 
     def result(self) -> Any:
         """{"answers": a list, "words": [[start, end, probability to start, probability to end], ...]}, as they stand."""
         answers = super().result()
-        words = sorted([first, last, *both.tolist()] for first, last, both in self._words.values())
+        told = [word for word in self._words.values() if word[2].max() >= LOWEST]
+        words = sorted([first, last, *both.tolist()] for first, last, both in told)
         return {"answers": answers if isinstance(answers, list) else [answers], "words": words}
 
 

@@ -124,6 +124,19 @@ def test_squad_is_read_an_article_at_a_time(tmp_path):
     assert [row.line for row in read_rows(path)] == [1, 2, 3]
 
 
+def test_of_squad_no_more_is_read_at_a_time_than_an_article_needs():
+    asked = []
+
+    class File(io.StringIO):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    articles = [{"title": str(i), "paragraphs": ["x" * 3 * rows.CHUNK]} for i in range(30)]
+    assert list(rows._articles("a.json", File(json.dumps({"data": articles})))) == articles
+    assert max(asked) <= 4 * rows.CHUNK
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.text(max_size=8), st.dictionaries(st.text(min_size=1), st.lists(st.text(), max_size=3), max_size=3)), max_size=4),
