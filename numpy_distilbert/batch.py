@@ -13,12 +13,14 @@ import asyncio
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -28,13 +30,14 @@ from . import __version__, hub, schedule
 from .checkpoint import CheckpointError
 from .files import read_json, write_whole
 from .qa import Pair, QuestionAnswerer
-from .rows import ANSWER, JSON_LINES, PARQUET, Row, kind_of, parquet_schema, read_rows, write_lines, write_parquet
+from .rows import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, parquet_schema, read_rows, write_lines, write_parquet
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks under way, for each that is computed
 CLUSTER_SECONDS = 30
 PARENT_SECONDS = 1
+OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
 Engine = AbstractContextManager[tuple[Executor, int]]  # where blocks are computed, and how many at a time
 
@@ -152,17 +155,13 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 def blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows in lists of BLOCK_ROWS, or of fewer with BLOCK_CHARACTERS of contexts."""
-    block: list[Row] = []
-    characters = 0
-    for row in rows:
-        block.append(row)
-        characters += len(row.fields["context"]) if row.error is None else 0
-        if len(block) == BLOCK_ROWS or characters >= BLOCK_CHARACTERS:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
+    """The rows in lists of BLOCK_ROWS, or of fewer with BLOCK_CHARACTERS of text."""
+    return cut(rows, BLOCK_ROWS, BLOCK_CHARACTERS, lambda row: row.fields)
+
+
+def pairs_of(block: list[Row]) -> list[Pair]:
+    """What is asked in a block."""
+    return [(row.fields["question"], row.fields["context"]) for row in block if row.error is None]
 
 
 def answer_file(
@@ -181,9 +180,11 @@ def answer_file(
     Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing fails.
     """
     as_parquet = kind_of(output, (JSON_LINES, PARQUET)) is PARQUET
-    if output.is_dir():
-        raise ValueError(f"{output}: is a folder. Name a file.")
-    if output.exists() and output.samefile(source):
+    if output.exists() and not output.is_file():
+        raise ValueError(f"{output}: is not a regular file. Name another.")
+    if source.exists() and not source.is_file():
+        raise ValueError(f"{source}: is not a regular file, and the input is read more than once. Give a pipe as -.")
+    if output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"{output}: is the input. Name another file.")
     total = errors = 0
     for row in read_rows(source):
@@ -199,13 +200,15 @@ def answer_file(
         return Summary(total, total - errors, errors, total - errors)
     kept = _compute(source, parts, model, engine, total, progress)
     whole = parts / "output"
-    with open(whole, "wb") as file:
+    with write_whole(whole, binary=True) as file:
         if as_parquet:
             write_parquet(file, records(source, parts), schema)
         else:
             write_lines(file, records(source, parts))
     if hub.sha256(source) != about["source"]:
         raise ValueError(f"{source}: has changed since the run began. Begin again.")
+    if output.exists():
+        shutil.copymode(output, whole)
     os.replace(whole, output)
     _write(parts / FINISHED, about)
     _remove(parts)
@@ -224,7 +227,7 @@ def _open(parts: Path, about: dict[str, str], resume: bool) -> bool:
             raise ValueError(f"{parts}: is of another input, model or version. Delete it, or choose another output.")
     if begun or finished:
         _remove(parts)
-    elif parts.exists() and any(path.suffix != ".part" for path in parts.iterdir()):
+    elif parts.exists() and not (parts.is_dir() and all(OURS.fullmatch(path.name) for path in parts.iterdir())):
         raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
     parts.mkdir(exist_ok=True)
     _write(parts / BEGUN, about)
@@ -232,13 +235,14 @@ def _open(parts: Path, about: dict[str, str], resume: bool) -> bool:
 
 
 def _remove(parts: Path) -> None:
-    """Remove the folder; what says that it was finished, last."""
+    """Remove the folder, unless it holds something else; what says that it was finished, last."""
     for path in parts.iterdir():
-        if path.name not in (BEGUN, FINISHED):
+        if OURS.fullmatch(path.name):
             path.unlink()
     for name in (BEGUN, FINISHED):
         (parts / name).unlink(missing_ok=True)
-    parts.rmdir()
+    with suppress(OSError):
+        parts.rmdir()
 
 
 def _write(path: Path, value: Any) -> None:
@@ -251,13 +255,13 @@ def _compute(
 ) -> int:
     """Compute the blocks that are not there. Returns how many answers were."""
     done = kept = 0
-    under_way: dict[Future[list[dict[str, Any]]], tuple[Path, int]] = {}
+    under_way: dict[Future[list[dict[str, Any]]], tuple[Path, list[Pair], int]] = {}
 
     def settle() -> int:
         """Write what has come; its rows."""
         rows = 0
         for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-            path, length = under_way.pop(future)
+            path, pairs, length = under_way.pop(future)
             try:
                 answers = future.result()
             except CheckpointError:
@@ -266,22 +270,22 @@ def _compute(
                 raise Stopped(
                     f"a block could not be computed ({type(error).__name__}: {error}). Go on with --resume."
                 ) from error
-            _write(path, answers)
+            _write(path, {"sha256": _sha256(pairs), "answers": answers})
             rows += length
         return rows
 
     with engine as (executor, at_a_time):
         try:
             for path, block in zip(_paths(parts), blocks(read_rows(source))):
-                pairs = [(row.fields["question"], row.fields["context"]) for row in block if row.error is None]
-                if path.exists() or not pairs:
+                pairs = pairs_of(block)
+                if not pairs or _answers(path, pairs) is not None:
                     kept += len(pairs)
                     done += len(block)
                     continue
                 while len(under_way) >= AHEAD * at_a_time:
                     done += settle()
                     progress(done, total, kept)
-                under_way[executor.submit(answer_block, model, pairs)] = path, len(block)
+                under_way[executor.submit(answer_block, model, pairs)] = path, pairs, len(block)
             while under_way:
                 done += settle()
                 progress(done, total, kept)
@@ -296,13 +300,30 @@ def _paths(parts: Path) -> Iterator[Path]:
     return (parts / f"{number:08}.json" for number in count())
 
 
+def _sha256(pairs: list[Pair]) -> str:
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+
+def _answers(path: Path, pairs: list[Pair]) -> list[dict[str, Any]] | None:
+    """Those to the questions of a block, if they are there."""
+    try:
+        part = read_json(path)
+    except ValueError:  # it is not there, or the system went down before it was on the disk
+        return None
+    return part["answers"] if part["sha256"] == _sha256(pairs) else None
+
+
 def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the output."""
+    """The rows of the output. Raises ValueError if the answers are not to these."""
     for path, block in zip(_paths(parts), blocks(read_rows(source))):
-        answers = iter(read_json(path) if path.exists() else [])
+        pairs = pairs_of(block)
+        found = _answers(path, pairs) if pairs else []
+        if found is None:
+            raise ValueError(f"{source}: has changed since the run began. Begin again.")
+        answers = iter(found)
         for row in block:
             if row.error is not None:
                 yield row.fields | {"error": row.error, "line": row.line}
-            elif answer := next(answers, None):
+            else:
+                answer = next(answers)
                 yield row.fields | {name: answer[name] for name in ANSWER}
-            # else the input has changed, which answer_file will see

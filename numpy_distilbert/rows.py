@@ -1,17 +1,17 @@
 """Files of questions: rows in, rows with answers out, one after another, however many there are.
 
 In: JSON lines, SQuAD JSON (an article at a time), Parquet; the first two plain or gzip. Out: JSON lines or Parquet. What a
-row has besides question and context goes through as it is.
+row has besides question and context goes through, as the values that JSON or Arrow make of it.
 """
 
 import gzip
 import io
 import json
+import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,7 +25,8 @@ BETWEEN = re.compile(r"[\s,]*")
 ANSWER = ("answer", "score", "start", "end")
 RESULT = (*ANSWER, "error", "line")
 JSON_LINES, SQUAD, PARQUET = (".jsonl", ".ndjson"), (".json",), (".parquet",)
-ROW_GROUP = 4096  # rows
+TAIL = 100  # characters that may hold the beginning of what DATA matches
+GROUP_ROWS, GROUP_CHARACTERS = 4096, 2**24  # of a Parquet row group
 
 
 class Row(NamedTuple):
@@ -38,7 +39,7 @@ class Row(NamedTuple):
 
 def kind_of(path: Path, kinds: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     """Which of these kinds of file it is, by its name. Raises ValueError if it is none."""
-    name = path.name.lower().removesuffix(".gz")
+    name = path.name.lower()
     for kind in kinds:
         if name.endswith(kind):
             return kind
@@ -46,13 +47,15 @@ def kind_of(path: Path, kinds: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     raise ValueError(f"{path}: what is in it cannot be told from its name. Let it end in one of {known}.")
 
 
+def kind_of_input(path: Path) -> tuple[str, ...]:
+    """The same of a file to read, which may be in gzip."""
+    return kind_of(path.with_name(path.name.lower().removesuffix(".gz")), (JSON_LINES, SQUAD, PARQUET))
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, as they are read. Raises ValueError if it cannot be read, or is not what its name says."""
-    kind = kind_of(path, (JSON_LINES, SQUAD, PARQUET))
-    if kind is PARQUET:
-        rows = parquet_rows(path)
-    else:
-        rows = (line_rows if kind is JSON_LINES else squad_rows)(path)
+    kind = kind_of_input(path)
+    rows = (line_rows if kind is JSON_LINES else squad_rows if kind is SQUAD else parquet_rows)(path)
     try:
         yield from rows
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -111,9 +114,10 @@ def squad_rows(path: Path) -> Iterator[Row]:
             try:
                 title = {"title": article["title"]} if "title" in article else {}
                 for paragraph in article["paragraphs"]:
+                    context = {"context": paragraph["context"]} if "context" in paragraph else {}
                     for entry in paragraph["qas"]:
                         number += 1
-                        yield checked(number, title | entry | {"context": paragraph["context"]})
+                        yield checked(number, title | entry | context)
             except (KeyError, TypeError) as error:
                 raise ValueError(f"{path}: not as SQuAD has it after {number} questions ({error!r}).") from error
 
@@ -125,7 +129,7 @@ def _articles(path: Path, file: IO[str]) -> Iterator[Any]:
         more = file.read(chunk)
         if not more:
             raise ValueError(f"{path}: not a SQuAD file, which is a JSON object with 'data'.")
-        text += more
+        text = text[-TAIL:] + more
     text = text[data.end() :]
     while True:
         text = text[BETWEEN.match(text).end() :]  # type: ignore[union-attr]  # it matches nothing, too
@@ -155,16 +159,19 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
 @contextmanager
 def parquet(path: Path) -> Iterator[Any]:
-    """The file, open, with the columns that are needed. Raises ValueError if it is something else."""
-    _, pq = pyarrow()
+    """The file, open, with the columns that are needed. Raises ValueError if it is something else, or Python cannot hold it."""
+    pa, pq = pyarrow()
     try:
-        with pq.ParquetFile(path) as file:
-            names = set(file.schema_arrow.names)
+        with pq.ParquetFile(path, buffer_size=CHUNK) as file:
+            names = file.schema_arrow.names
             for name in ("question", "context"):
                 if name not in names:
-                    raise ValueError(f"{path}: has no column {name!r}.")
+                    raise ValueError(f"has no column {name!r}")
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"has several columns {name!r}")
             yield file
-    except pyarrow()[0].ArrowException as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: cannot be read as Parquet ({error}).") from error
 
 
@@ -198,7 +205,7 @@ def write_parquet(file: IO[bytes], records: Iterable[dict[str, Any]], schema: An
     """Write Parquet. schema: as of parquet_schema."""
     pa, pq = pyarrow()
     with pq.ParquetWriter(file, schema) as writer:
-        for group in groups(records, ROW_GROUP):
+        for group in cut(records, GROUP_ROWS, GROUP_CHARACTERS):
             writer.write_table(pa.Table.from_pylist(group, schema))
 
 
@@ -206,27 +213,38 @@ def parquet_schema(path: Path) -> Any:
     """The columns that the rows of a file have, and those of the result. Raises ValueError if Parquet cannot hold them."""
     pa, _ = pyarrow()
     try:
-        if kind_of(path, (JSON_LINES, SQUAD, PARQUET)) is PARQUET:
+        if kind_of_input(path) is PARQUET:
             with parquet(path) as file:
                 schema = file.schema_arrow
         else:
             schema = pa.schema([])
-            for group in groups((row.fields for row in read_rows(path)), ROW_GROUP):
+            for group in cut((row.fields for row in read_rows(path)), GROUP_ROWS, GROUP_CHARACTERS):
                 names = dict.fromkeys(name for fields in group for name in fields)
                 columns = {name: pa.array([fields.get(name) for fields in group]) for name in names}
                 schema = pa.unify_schemas([schema, pa.table(columns).schema], promote_options="permissive")
+        types = (pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.string(), pa.int64())
+        for name, type in zip(RESULT, types):
+            if name in schema.names:
+                raise ValueError(f"{path}: has a field {name!r}, which the result has too. Rename it.")
+            schema = schema.append(pa.field(name, type))
+        with open(os.devnull, "wb") as nowhere:  # what it cannot hold shall show before anything is computed
+            write_parquet(nowhere, (row.fields for row in read_rows(path)), schema)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise ValueError(f"{path}: Parquet cannot hold its fields as columns ({error}). Write JSON lines.") from error
-    types = (pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.string(), pa.int64())
-    for name, type in zip(RESULT, types):
-        if name in schema.names:
-            raise ValueError(f"{path}: has a field {name!r}, which the result has too. Rename it.")
-        schema = schema.append(pa.field(name, type))
     return schema
 
 
-def groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """The items in lists of that size, the last may be shorter."""
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
+def cut(
+    rows: Iterable[Any], most: int, characters: int, fields: Callable[[Any], dict[str, Any]] = lambda row: row
+) -> Iterator[list[Any]]:
+    """The rows in lists of at most so many, or of fewer once their texts have so many characters. fields: of a row."""
+    part: list[Any] = []
+    held = 0
+    for row in rows:
+        part.append(row)
+        held += sum(len(value) for value in fields(row).values() if isinstance(value, str))
+        if len(part) == most or held >= characters:
+            yield part
+            part, held = [], 0
+    if part:
+        yield part

@@ -125,6 +125,85 @@ def test_a_block_ends_with_its_rows_or_its_characters():
     assert lengths(2**20, 2**20 - 1, 1, 5) == [1, 2, 1]
     assert lengths() == []
     assert [len(block) for block in batch.blocks([batch.Row(1, {}, "bad")] * 65)] == [64, 1]
+    assert [len(block) for block in batch.blocks([batch.Row(1, {"context": "x" * 2**20}, "bad")] * 2)] == [1, 1]
+
+
+def test_no_more_than_a_few_blocks_are_under_way(tmp_path):
+    source, most = write(tmp_path / "in.jsonl", [GOOD] * 64 * 20), []
+
+    class Counts(ThreadPoolExecutor):
+        waiting = 0
+
+        def submit(self, function, model, pairs):
+            self.waiting += 1
+            most.append(self.waiting)
+            future = super().submit(lambda: [ANSWER] * len(pairs))
+            future.add_done_callback(self.done)
+            return future
+
+        def done(self, _):
+            self.waiting -= 1
+
+    @contextmanager
+    def counting():
+        with Counts(2) as executor:
+            yield executor, 2
+
+    assert run(source, tmp_path / "out.jsonl", counting()).answered == 64 * 20
+    assert len(most) == 20 and max(most) <= 4
+
+
+GOOD = {"question": "Who kept the log?", "context": "Maren Holt kept it."}
+ANSWER = {"answer": "Maren Holt", "score": 0.5, "start": 0, "end": 10}
+
+
+@contextmanager
+def told(answer, meanwhile=lambda: None):
+    """An engine that gives this answer to everything."""
+
+    class Tells(ThreadPoolExecutor):
+        def submit(self, function, model, pairs):
+            return super().submit(lambda: [answer] * len(pairs))
+
+    with Tells(1) as executor:
+        yield executor, 1
+    meanwhile()
+
+
+def test_parts_of_another_input_are_not_taken_for_its_own(tmp_path):
+    """Somebody changes the input while it is read, and changes it back."""
+    first, second = [GOOD], [{"question": "Who?", "context": "Ada was here."}]
+    source, output = write(tmp_path / "in.jsonl", first), tmp_path / "out.jsonl"
+
+    @contextmanager
+    def swapped():
+        write(source, second)
+        with told({"answer": "Ada", "score": 0.5, "start": 0, "end": 3}, lambda: write(source, first)) as engine:
+            yield engine
+
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        run(source, output, swapped())
+    run(source, output, told(ANSWER), resume=True)
+    assert read(output) == [GOOD | ANSWER]
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", '{"sha256": "0", "answers": []}'])
+def test_a_part_that_is_broken_is_computed_again(tmp_path, monkeypatch, content):
+    source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
+    end_at(monkeypatch, "records")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, told(ANSWER))
+    (tmp_path / "out.jsonl.parts" / "00000000.json").write_text(content)
+    assert run(source, output, told(ANSWER), resume=True) == Summary(1, 1, 0, 0)
+    assert read(output) == [GOOD | ANSWER]
+
+
+def test_an_output_keeps_its_permissions(tmp_path):
+    source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
+    output.write_text("")
+    output.chmod(0o600)
+    run(source, output, told(ANSWER))
+    assert output.stat().st_mode & 0o777 == 0o600 and read(output) == [GOOD | ANSWER]
 
 
 # cut short, and gone on with
@@ -245,6 +324,10 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch):
 
 def test_what_is_in_the_way_and_not_ours_stays(tmp_path):
     source, mine = write(tmp_path / "in.jsonl", questions(2)), tmp_path / "out.jsonl.parts"
+    mine.write_text("mine")
+    with pytest.raises(ValueError, match="is in the way, and not of a run before"):
+        run(source, tmp_path / "out.jsonl")
+    mine.unlink()
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
     for resume in (False, True):
@@ -363,7 +446,11 @@ def test_an_empty_file_has_an_empty_output(tmp_path):
     [
         (["IN", "-o", "out.csv"], "out.csv: what is in it cannot be told from its name"),
         (["IN", "-o", "out.json"], "Let it end in one of .jsonl, .ndjson, .parquet"),
-        (["IN", "-o", "folder.jsonl"], "folder.jsonl: is a folder"),
+        (["IN", "-o", "out.jsonl.gz"], "out.jsonl.gz: what is in it cannot be told from its name"),
+        (["none.jsonl", "-o", "IN"], "none.jsonl: cannot be read (No such file"),
+        (["pipe.jsonl", "-o", "out.jsonl"], "pipe.jsonl: is not a regular file"),
+        (["IN", "-o", "pipe.jsonl"], "pipe.jsonl: is not a regular file"),
+        (["IN", "-o", "folder.jsonl"], "folder.jsonl: is not a regular file"),
         (["IN", "-o", "nowhere/out.jsonl"], "No such file or directory"),
         (["IN", "-o", "IN/out.jsonl"], "Not a directory"),
         (["none.jsonl", "-o", "out.jsonl"], "none.jsonl: cannot be read"),
@@ -379,6 +466,7 @@ def test_a_bad_call_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys
     source = write(tmp_path / "in.jsonl", questions(1))
     before = source.read_bytes()
     (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
     arguments = [argument.replace("IN", "in.jsonl") for argument in arguments]
     try:
         status = main(["batch", *arguments])

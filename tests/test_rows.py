@@ -246,8 +246,38 @@ def test_parquet_without_a_column_is_said(tmp_path, missing):
         list(read_rows(tmp_path / "a.parquet"))
 
 
+def test_parquet_that_python_cannot_hold_or_tell_apart_is_said(tmp_path):
+    path = tmp_path / "a.parquet"
+    far = pa.array([2**62], pa.timestamp("us"))
+    columns = {"question": ["Who?"], "context": ["Maren."]}
+    pq.write_table(pa.table(columns | {"when": far}), path)
+    with pytest.raises(ValueError, match="a.parquet: cannot be read as Parquet"):
+        list(read_rows(path))
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["question", "context", "question"])
+    pq.write_table(twice, path)
+    with pytest.raises(ValueError, match="has several columns 'question'"):
+        list(read_rows(path))
+
+
+def test_groups_end_with_their_texts(monkeypatch):
+    assert [len(part) for part in rows.cut([{"a": "x" * 5, "b": 7}] * 10, 4, 1000)] == [4, 4, 2]
+    assert [len(part) for part in rows.cut([{"a": "x" * 5, "b": "y"}] * 10, 4, 12)] == [2] * 5
+    assert list(rows.cut([], 4, 12)) == []
+
+
+def test_a_squad_paragraph_without_its_context_is_rows_with_errors(tmp_path):
+    value = squad(("Tower", {"Maren Holt kept it.": ["Who?", "What?"], "It is old.": ["How?"]}))
+    del value["data"][0]["paragraphs"][0]["context"]
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert [row.error for row in read_rows(tmp_path / "a.json")] == [
+        "line 1 has no 'context'.",
+        "line 2 has no 'context'.",
+        None,
+    ]
+
+
 def test_lines_become_columns_if_each_has_one_type(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "ROW_GROUP", 2)
+    monkeypatch.setattr(rows, "GROUP_ROWS", 2)
     path = lines(tmp_path / "a.jsonl", GOOD, GOOD | {"n": 1}, GOOD | {"n": 2.5}, GOOD | {"tags": ["a"]}, 7)
     schema = parquet_schema(path)
     assert schema.field("n").type == pa.float64() and schema.field("tags").type == pa.list_(pa.string())
@@ -255,6 +285,11 @@ def test_lines_become_columns_if_each_has_one_type(tmp_path, monkeypatch):
         parquet_schema(lines(path, GOOD | {"n": 1}, GOOD, GOOD, GOOD | {"n": "one"}))
     with pytest.raises(ValueError, match="Parquet cannot hold"):
         parquet_schema(lines(path, GOOD | {"n": 2**70}))
+    for value in ({}, [{}]):
+        with pytest.raises(ValueError, match="Parquet cannot hold"):
+            parquet_schema(lines(path, GOOD | {"n": value}))
+    with pytest.raises(ValueError, match="Parquet cannot hold"):
+        parquet_schema(lines(path, GOOD | {"n": 2.5}, GOOD, GOOD, GOOD | {"n": 2**53 + 1}))
     with pytest.raises(ValueError, match="has a field 'error', which the result has too"):
         parquet_schema(lines(path, GOOD | {"error": "none"}))
 

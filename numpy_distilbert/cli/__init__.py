@@ -1,8 +1,8 @@
 """The command line: one subcommand per verb.
 
-Exit status 0 done; 1 the output could not be written, or what `compare` compares differs; 2 the call or its files were
-wrong; then one line on standard error says what and what to do. 130 stopped by Ctrl-C, 143 by SIGTERM. Warnings and
-progress go to standard error too.
+Exit status 0 done; 1 the output could not be written, what `compare` compares differs, or rows of `batch` have errors; 2
+the call or its files were wrong; then one line on standard error says what and what to do. 130 stopped by Ctrl-C, 143
+by SIGTERM, which `serve` ends with 0. Warnings and progress go to standard error too.
 """
 
 import argparse

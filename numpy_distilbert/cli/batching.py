@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,10 +81,13 @@ def _file(source: str, output: Path) -> Iterator[Path]:
         return
     if sys.stdin is None:
         raise ValueError("standard input is closed. Name a file.")
-    kept = output.with_name(f"{output.name}.input.jsonl")
     try:
-        with open(kept, "wb") as file:
+        number, kept = tempfile.mkstemp(".jsonl", f"{output.name}.input.", output.parent)
+    except OSError as error:
+        raise ValueError(f"{output}: cannot be written ({error.strerror}).") from error
+    try:
+        with open(number, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield kept
+        yield Path(kept)
     finally:
-        kept.unlink(missing_ok=True)
+        os.unlink(kept)
