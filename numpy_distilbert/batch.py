@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 from . import __version__, hub, schedule
 from .checkpoint import CheckpointError
 from .files import read_json, write_whole
-from .qa import Pair, QuestionAnswerer
+from .inputs import Pair
+from .qa import QuestionAnswerer
 from .rows import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, parquet_schema, read_rows, write_lines, write_parquet
 
 BLOCK_ROWS = 64
@@ -195,7 +196,7 @@ def answer_file(
     schema = parquet_schema(source) if as_parquet else None
     about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__}
     parts = output.with_name(f"{output.name}.parts")
-    if _open(parts, about, resume) and output.exists():  # a run before came to its end, but not to that of clearing up
+    if _begin(parts, about, resume) and output.exists():  # a run before came to its end, but not to that of clearing up
         _remove(parts)
         return Summary(total, total - errors, errors, total - errors)
     kept = _compute(source, parts, model, engine, total, progress)
@@ -215,7 +216,7 @@ def answer_file(
     return Summary(total, total - errors, errors, kept)
 
 
-def _open(parts: Path, about: dict[str, str], resume: bool) -> bool:
+def _begin(parts: Path, about: dict[str, str], resume: bool) -> bool:
     """Make the folder, or go on with it; whether its run was finished. Raises ValueError if that is not to be."""
     finished, begun = ((parts / name).exists() for name in (FINISHED, BEGUN))
     if begun and not finished and not resume:

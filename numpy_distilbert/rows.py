@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from .qa import read_pair
+from .inputs import read_pair
 
 CONTEXT_CHARACTERS = 5_000_000
 LINE_BYTES = 2**25  # of a longer one only the number is kept

@@ -34,14 +34,15 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import __version__
+from .inputs import read_pair
 from .parameters import arrays
-from .qa import Options, QuestionAnswerer, Search, read_pair, span_probabilities
+from .qa import Options, QuestionAnswerer, Search, span_probabilities
 from .schedule import Array
 from .tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
 TEXT_CHARACTERS = 500_000  # of a question or a context
-ALL_CHARACTERS = 4 * TEXT_CHARACTERS  # of all that are held: as tokens, some texts take 200 times as many bytes
+ALL_CHARACTERS = 4 * TEXT_CHARACTERS  # of all that are held: tokens take many times the bytes of their text
 MOST = {
     "top_k": 100,
     "max_answer_len": 100,
@@ -243,17 +244,14 @@ class Service:
         self._held += 1
         characters = 0
         try:
-            try:
-                body = await asyncio.wait_for(read_body(request, self._limits.max_body), REQUEST_SECONDS)
-            except asyncio.TimeoutError:
-                raise HTTPException(408, f"The body did not arrive within {REQUEST_SECONDS} s.") from None
+            body = await read_body(request, self._limits.max_body)
             question, context, options = read_question(self._qa, body)
-            if self._characters + len(question) + len(context) > ALL_CHARACTERS:
+            characters = len(question) + len(context)
+            self._characters += characters
+            if self._characters > ALL_CHARACTERS:
                 raise busy(
                     f"The texts of {self._held - 1} requests are all it can hold. Try again in {RETRY_SECONDS} s."
                 )
-            characters = len(question) + len(context)
-            self._characters += characters
             windows = await asyncio.to_thread(self._qa.windows, question, context, options)
             job = Job(windows, kind(context, options))
             self._batcher.put(job)
@@ -266,7 +264,15 @@ class Service:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body. One that is too long is read to its end, or its sender would not read why it was refused: HTTPException 413."""
+    """The body. Raises HTTPException: 408 it does not come, 413 it is too long."""
+    try:
+        return await asyncio.wait_for(_whole_body(request, limit), REQUEST_SECONDS)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, f"The body did not arrive within {REQUEST_SECONDS} s.") from None
+
+
+async def _whole_body(request: Request, limit: int) -> bytes:
+    """One that is too long is read to its end, or its sender would not read why it is refused."""
     body, size = bytearray(), 0
     async for part in request.stream():
         size += len(part)
@@ -383,9 +389,8 @@ def serve(
         timeout_graceful_shutdown=REQUEST_SECONDS + ANSWER_SECONDS,  # there are clients that never read
     )
     server = Server(config)
-    before = signal.signal(
-        signal.SIGTERM, server.handle_exit
-    )  # uvicorn sets it later, and sends the signal on at its end
+    # uvicorn does the same when it runs, and sends the signal again to who had it before, which then must not be the end
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         begins()
         with suppress(KeyboardInterrupt):

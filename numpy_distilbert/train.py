@@ -291,7 +291,7 @@ def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iter
     with write_whole(path, binary=True) as file:
         start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits))
         tensors = {"start_logits": start, "end_logits": end, "lengths": np.array([len(window) for window in windows])}
-        write_tensors(file, tensors, {"tokens_sha256": tokens_sha256(windows)})
+        write_tensors(file, tensors, {"tokens_sha256": integers_sha256(windows)})
 
 
 def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array]:
@@ -302,7 +302,7 @@ def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array
             digest = (file.metadata() or {}).get("tokens_sha256")
     except (OSError, SafetensorError, TypeError) as error:  # a TypeError for bfloat16, which NumPy does not have
         raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
-    if lengths.tolist() != [len(window) for window in windows] or digest not in (None, tokens_sha256(windows)):
+    if lengths.tolist() != [len(window) for window in windows] or digest not in (None, integers_sha256(windows)):
         raise ValueError(
             f"{path}: not of these questions, or cut into tokens otherwise. Write it with the same file, --limit and model."
         )
@@ -314,24 +314,25 @@ def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array
     return np.split(np.stack(both), np.cumsum([len(window) for window in windows])[:-1], axis=1)
 
 
-def tokens_sha256(windows: Sequence[Ids]) -> str:
+def integers_sha256(rows: Sequence[Ids]) -> str:
     """Of the token ids of all windows, or the places of all answers, as int32."""
-    return hashlib.sha256(np.concatenate(windows).astype("<i4").tobytes()).hexdigest()
+    return hashlib.sha256(np.concatenate(rows).astype("<i4").tobytes()).hexdigest()
 
 
 def is_trained(folder: Path, about: dict[str, Any]) -> bool:
-    """Whether it holds the model that this training ends in; what training leaves behind when it is killed is removed.
-
-    Raises ValueError if it holds another model.
-    """
-    path, whole = folder / ABOUT, any((folder / name).exists() for name in (FILE, INDEX))
-    if whole and not (path.exists() and read_json(path).items() >= about.items()):
+    """Whether it holds the model that this training ends in. Raises ValueError if it holds another."""
+    if not any((folder / name).exists() for name in (FILE, INDEX)):
+        return False
+    if not (folder / ABOUT).exists() or not read_json(folder / ABOUT).items() >= about.items():
         raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
+    return True
+
+
+def clear_up(folder: Path) -> None:
+    """Remove what training needed, and what it left of files when it was killed."""
     for leftover in folder.glob("????????????????.part"):  # of files.write_whole
         leftover.unlink()
-    if whole:
-        (folder / STATE).unlink(missing_ok=True)
-    return whole
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def write_checkpoint(folder: Path, model: DistilBertForQuestionAnswering, source: Path, about: dict[str, Any]) -> None:

@@ -254,17 +254,25 @@ def test_a_terminal_sees_the_progress_and_then_only_the_scores(squad_file):
     assert shown.endswith("\r\x1b[Kexact match  100.00\r\nF1           100.00\r\nquestions    3\r\n")
 
 
-def testprogress(monkeypatch, capsys):
+def test_a_bar_is_no_longer_than_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    list(progress(iter("abcd"), 4))
+    lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
+    assert len(lines) == 5 and max(map(len, lines)) == 39
+
+
+def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     times = iter([0.0, 0.05, 30.0, 75.0, 100.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     assert list(progress(iter("abcd"), 4)) == list("abcd")
     lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
     assert lines == [
-        "███████░░░░░░░░░░░░░░░░░░░░░░░ 1 of 4, 20 a second, 0:00 left",
-        "███████████████░░░░░░░░░░░░░░░ 2 of 4, 0 a second, 0:30 left",
-        "██████████████████████░░░░░░░░ 3 of 4, 0 a second, 0:25 left",
-        "██████████████████████████████ 4 of 4, 0 a second, 0:00 left",
+        "███████░░░░░░░░░░░░░░░░░░░░░░░ 1 of 4, 20 a second, 0:00:00 left",
+        "███████████████░░░░░░░░░░░░░░░ 2 of 4, 0 a second, 0:00:30 left",
+        "██████████████████████░░░░░░░░ 3 of 4, 0 a second, 0:00:25 left",
+        "██████████████████████████████ 4 of 4, 0 a second, 0:00:00 left",
         "",
     ]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import batch
 from ..arguments import check_integer
-from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, fail
+from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, fail
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -54,12 +54,8 @@ def _batch(arguments: argparse.Namespace) -> Result:
 
     def progress(done: int, total: int, kept: int) -> None:
         rate = (done - kept) / max(time.monotonic() - start, 0.001)
-        left = int((total - done) / max(rate, 0.001))
-        draw_bar(
-            done,
-            total,
-            f"{done} of {total}, {rate:.0f} a second, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left",
-        )
+        left = clock((total - done) / max(rate, 0.001))
+        draw_bar(done, total, f"{done} of {total}, {rate:.0f} a second, {left} left")
 
     try:
         with _file(arguments.source, output) as source:

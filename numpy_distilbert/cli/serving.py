@@ -43,7 +43,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
         listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=1024)
     except OSError as error:
         raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
-    # Connections inherit it. asyncio sets it on sockets of its own; without, an answer waits 40 ms for an ACK of its head.
+    # Connections inherit it. asyncio sets it on sockets of its own; without, an answer waits for the ACK of its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host

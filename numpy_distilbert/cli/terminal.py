@@ -83,10 +83,16 @@ def progress(items: Iterable[Item], total: int) -> Iterator[Item]:
         for done, item in enumerate(items, 1):
             yield item
             taken = max(time.monotonic() - start, 0.001)
-            left = int(taken / done * (total - done))
-            draw_bar(done, total, f"{done} of {total}, {done / taken:.0f} a second, {left // 60}:{left % 60:02} left")
+            left = clock(taken / done * (total - done))
+            draw_bar(done, total, f"{done} of {total}, {done / taken:.0f} a second, {left} left")
     finally:
         clear_bar()
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def on_terminal() -> bool:

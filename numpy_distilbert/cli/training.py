@@ -14,7 +14,7 @@ from ..gradients import Window
 from ..qa import QuestionAnswerer
 from ..tensors import Weights
 from .answering import predict
-from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, on_terminal, progress, read_squad, warn
+from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, on_terminal, progress, read_squad, warn
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -86,8 +86,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
     teachers = [train.read_logits(path, ids) for path in arguments.teacher]
     about = settings._asdict() | {
         "questions": len(questions) - len(misplaced),
-        "tokens_sha256": train.tokens_sha256(ids),
-        "answers_sha256": train.tokens_sha256([np.array(answer) for answer in answers]),
+        "tokens_sha256": train.integers_sha256(ids),
+        "answers_sha256": train.integers_sha256([np.array(answer) for answer in answers]),
         "init_sha256": [hub.sha256(path) for path in Weights(source).files],
         "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
     }
@@ -97,6 +97,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
         stopped = _train(qa, windows, settings, folder, source, about, arguments.save_every)
         if stopped:
             return stopped
+    train.clear_up(folder)
     if not held_out:
         return str(folder), 0
     scores = squad.score(held_out, predict(held_out, folder))
@@ -143,11 +144,9 @@ def _train(
         for done, steps, taken in train.train(qa.model, windows, settings, state):
             tokens += taken
             seconds = time.monotonic() - start
-            left = int(seconds / (done - first) * (steps - done))
-            line = (
-                f"{done} of {steps} steps, loss {state.recent_loss():.3f}, {tokens / seconds:.0f} tokens a second, "
-                f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-            )
+            left = clock(seconds / (done - first) * (steps - done))
+            loss, speed = state.recent_loss(), tokens / seconds
+            line = f"{done} of {steps} steps, loss {loss:.3f}, {speed:.0f} tokens a second, {left} left"
             draw_bar(done, steps, line)
             if done % train.CURVE == 0 and not on_terminal():
                 warn(line)
@@ -156,7 +155,6 @@ def _train(
             if caught:
                 return f"stopped after step {done}, saved in {path}. The same call goes on.", 128 + caught[0]
         train.write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
-        path.unlink()
     finally:
         clear_bar()
         for number, handler in before.items():
