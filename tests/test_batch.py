@@ -187,6 +187,14 @@ def test_parts_of_another_input_are_not_taken_for_its_own(tmp_path):
     assert read(output) == [GOOD | ANSWER]
 
 
+def test_rows_whose_other_fields_change_meanwhile_have_no_output(tmp_path):
+    source = write(tmp_path / "in.jsonl", [GOOD | {"id": 1}])
+    changes = told(ANSWER, lambda: write(source, [GOOD | {"id": 2}]))
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        run(source, tmp_path / "out.jsonl", changes)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize("content", ["", "nonsense", '{"sha256": "0", "answers": []}'])
 def test_a_part_that_is_broken_is_computed_again(tmp_path, monkeypatch, content):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"

@@ -662,6 +662,7 @@ def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
         with socket.create_connection((host, int(port)), timeout=2) as deaf:
             with suppress(TimeoutError):
                 deaf.sendall(b"GET /page/script.js HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
+            time.sleep(1)  # until all that lies between is full
             process.terminate()
             assert process.wait(timeout=30) == 0
 
