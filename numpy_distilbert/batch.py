@@ -12,6 +12,7 @@ weights, or the workers of a Dask cluster, which load them once each.
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,12 +20,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent import futures
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import active_children, get_all_start_methods, get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from . import __version__, hub, schedule
 from .checkpoint import CheckpointError
@@ -41,6 +43,9 @@ PARENT_SECONDS = 1
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
 Engine = AbstractContextManager[tuple[Executor, int]]  # where blocks are computed, and how many at a time
+Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), kept
+STEP = 1024  # rows read or written from one report of progress to the next
+Item = TypeVar("Item")
 
 
 class Stopped(Exception):
@@ -119,8 +124,15 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
         raise ValueError('threadpoolctl is needed for workers. Run: pip install "numpy-distilbert[batch]"')
     load(model)
     context = get_context("fork")
+    others = active_children()
     with ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
-        yield executor, number
+        try:
+            yield executor, number
+        except BaseException:  # Ctrl-C, a full disk: nobody waits for what is being computed
+            for process in active_children():
+                if process not in others:
+                    process.terminate()
+            raise
 
 
 def _start_worker(parent: int) -> None:
@@ -142,6 +154,8 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
         from distributed import Client
     except ImportError as error:
         raise ValueError('distributed is needed for clusters. Run: pip install "numpy-distilbert[batch]"') from error
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log is raised, too
     try:
         client = Client(address, timeout=CLUSTER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
@@ -172,12 +186,12 @@ def answer_file(
     engine: Engine,
     resume: bool = False,
     strict: bool = False,
-    progress: Callable[[int, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Summary:
     """Answer every row of source in output.
 
     engine: threads, processes or cluster; resume: go on with OUT.parts; strict: a bad row is the end, before anything is
-    computed; progress: is called with the rows done, all rows, and the rows kept.
+    computed.
     Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing fails.
     """
     as_parquet = kind_of(output, (JSON_LINES, PARQUET)) is PARQUET
@@ -188,7 +202,7 @@ def answer_file(
     if output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"{output}: is the input. Name another file.")
     total = errors = 0
-    for row in read_rows(source):
+    for row in _watched(read_rows(source), "reading", 0, progress):
         total += 1
         errors += row.error is not None
         if strict and row.error is not None:
@@ -202,10 +216,11 @@ def answer_file(
     kept = _compute(source, parts, model, engine, total, progress)
     whole = parts / "output"
     with write_whole(whole, binary=True) as file:
+        rows = _watched(records(source, parts), "writing", total, progress)
         if as_parquet:
-            write_parquet(file, records(source, parts), schema)
+            write_parquet(file, rows, schema)
         else:
-            write_lines(file, records(source, parts))
+            write_lines(file, rows)
     if hub.sha256(source) != about["source"]:
         raise ValueError(f"{source}: has changed since the run began. Begin again.")
     if output.exists():
@@ -214,6 +229,13 @@ def answer_file(
     _write(parts / FINISHED, about)
     _remove(parts)
     return Summary(total, total - errors, errors, kept)
+
+
+def _watched(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Iterator[Item]:
+    for done, row in enumerate(rows, 1):
+        yield row
+        if done % STEP == 0:
+            progress(what, done, total, 0)
 
 
 def _begin(parts: Path, about: dict[str, str], resume: bool) -> bool:
@@ -251,9 +273,7 @@ def _write(path: Path, value: Any) -> None:
         json.dump(value, file)
 
 
-def _compute(
-    source: Path, parts: Path, model: Model, engine: Engine, total: int, progress: Callable[[int, int, int], None]
-) -> int:
+def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int, progress: Progress) -> int:
     """Compute the blocks that are not there. Returns how many answers were."""
     done = kept = 0
     under_way: dict[Future[list[dict[str, Any]]], tuple[Path, list[Pair], int]] = {}
@@ -261,12 +281,14 @@ def _compute(
     def settle() -> int:
         """Write what has come; its rows."""
         rows = 0
-        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+        for future in futures.wait(under_way, return_when=futures.FIRST_COMPLETED).done:
             path, pairs, length = under_way.pop(future)
             try:
                 answers = future.result()
             except CheckpointError:
                 raise
+            except futures.CancelledError as error:
+                raise Stopped("the scheduler was lost. Go on with --resume.") from error
             except Exception as error:
                 raise Stopped(
                     f"a block could not be computed ({type(error).__name__}: {error}). Go on with --resume."
@@ -276,6 +298,7 @@ def _compute(
         return rows
 
     with engine as (executor, at_a_time):
+        progress("answering", 0, total, 0)
         try:
             for path, block in zip(_paths(parts), blocks(read_rows(source))):
                 pairs = pairs_of(block)
@@ -285,11 +308,11 @@ def _compute(
                     continue
                 while len(under_way) >= AHEAD * at_a_time:
                     done += settle()
-                    progress(done, total, kept)
+                    progress("answering", done, total, kept)
                 under_way[executor.submit(answer_block, model, pairs)] = path, pairs, len(block)
             while under_way:
                 done += settle()
-                progress(done, total, kept)
+                progress("answering", done, total, kept)
         finally:
             for future in under_way:
                 future.cancel()

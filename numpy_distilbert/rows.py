@@ -192,12 +192,13 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def write_lines(file: IO[bytes], records: Iterable[dict[str, Any]]) -> None:
-    """Write JSON lines, in UTF-8. What JSON has no word for, as a date of a Parquet file, becomes text."""
+    """Write JSON lines, in UTF-8. What JSON has no word for becomes text, as a date of a Parquet file, or null, as NaN."""
     for record in records:
         try:
-            line = json.dumps(record, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:  # half a surrogate pair, which UTF-8 cannot hold
-            line = json.dumps(record, default=str).encode()
+            line = json.dumps(record, ensure_ascii=False, default=str, allow_nan=False).encode()
+        except ValueError:  # NaN or infinity, or half a surrogate pair, which UTF-8 cannot hold
+            whole = json.loads(json.dumps(record, default=str), parse_constant=lambda _: None)
+            line = json.dumps(whole).encode()
         file.write(line + b"\n")
 
 

@@ -12,12 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from numpy_distilbert import batch, schedule
 from numpy_distilbert.batch import Model, Summary, answer_file
-from numpy_distilbert.cli import main
+from numpy_distilbert.cli import batching, main
 
 NAMES = ["Maren Holt", "Ove Lind", "Tora Dahl", "Nils Berg"]
 DEEDS = ["kept the log", "lit the lamp", "rang the bell", "rowed to the mainland for oil"]
@@ -405,6 +406,21 @@ def alive(process):
         return False
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path):
+    source = write(tmp_path / "in.jsonl", [*questions(100), {"question": "Who?", "context": "Grey sea. " * 100_000}])
+    process = subprocess.Popen(
+        [*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"], stderr=subprocess.PIPE
+    )
+    parts = tmp_path / "out.jsonl.parts"
+    until(lambda: list(parts.glob("0*.json")))
+    workers = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10)[1] == b"" and process.returncode == 130
+    assert len(workers) == 2 and not any(alive(worker) for worker in workers)
+    assert not (parts / "00000001.json").exists()
+
+
 def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path):
     source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
     call = [*PROGRAM, str(source), "-o", str(output), "--workers", "2"]
@@ -427,6 +443,28 @@ def test_the_call_prints_what_it_did(tmp_path, capsys):
     write(source, [*questions(3), "nonsense"])
     assert main(["batch", str(source), "-o", str(output), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"rows": 4, "answered": 3, "errors": 1, "kept": 0}
+
+
+def test_progress_is_told_of_everything_that_takes_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "STEP", 100)
+    source, output, told_of = write(tmp_path / "in.jsonl", [GOOD] * 200), tmp_path / "out.jsonl", []
+    end_at(monkeypatch, "_write", 2)  # what it was begun with, and a block
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, told(ANSWER))
+    run(source, output, told(ANSWER), resume=True, progress=lambda *now: told_of.append(now))
+    assert told_of[:3] == [("reading", 100, 0, 0), ("reading", 200, 0, 0), ("answering", 0, 200, 0)]
+    assert told_of[-3:] == [("answering", 200, 200, 64), ("writing", 100, 200, 0), ("writing", 200, 200, 0)]
+
+
+def test_the_bar_says_how_fast_it_goes_and_how_long_yet(monkeypatch):
+    drawn, now = [], iter([10.0, 10.0, 11.0, 11.0, 20.0, 20.0, 24.0])
+    monkeypatch.setattr(batching, "draw_bar", lambda *bar: drawn.append(bar))
+    monkeypatch.setattr(batching.time, "monotonic", lambda: next(now))
+    draw = batching._progress()
+    for rows in (("reading", 1024, 0, 0), ("answering", 0, 900, 0), ("answering", 500, 900, 100)):
+        draw(*rows)
+    assert drawn[0] == (0, 1, "reading, 1024")
+    assert drawn[2] == (500, 900, "answering, 500 of 900, 44 a second, 0:00:09 left")
 
 
 def test_strict_stops_at_the_first_bad_row_before_anything_is_computed(tmp_path, capsys):
@@ -554,17 +592,23 @@ def test_squad_rows_carry_their_ids(tmp_path, embedded):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads its memory in /proc")
-def test_memory_does_not_grow_with_the_rows(tmp_path):
+@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, name):
     program = (
         "import sys; from numpy_distilbert.cli import main; main(sys.argv[1:]); "
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     peaks = []
     for count in (1000, 100_000):  # rows without an answer: what is computed holds the same, and would take minutes
-        source = write(tmp_path / "in.jsonl", [{"question": "Who?", "other": "x" * 500}] * count)
+        source, row = tmp_path / name, {"question": "Who?", "context": "", "other": "x" * 500}
+        if name == "in.jsonl":
+            write(source, [row] * count)
+        else:
+            table = pa.Table.from_pylist([row | {"other": f"{i:500}"} for i in range(count)])
+            pq.write_table(table, source, row_group_size=1000)
         call = [sys.executable, "-c", program, "batch", str(source), "-o", str(tmp_path / "out.jsonl")]
         peaks.append(int(subprocess.run(call, capture_output=True, text=True).stdout.split()[-1]))
-    assert peaks[1] < peaks[0] + 5000  # KB; the rows are 53 MB
+    assert peaks[1] < peaks[0] + 10_000  # KB; the rows are 53 MB, the index of a Parquet file 5
 
 
 # a cluster
@@ -607,6 +651,17 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_file(tmp_path, example):
         printed, errors = process.communicate(timeout=200)
     assert (process.returncode, printed) == (1, "270 rows, 268 answered, 2 errors, 0 kept\n"), errors
     assert output.read_bytes() == expected
+
+
+def test_a_scheduler_that_is_lost_is_one_line_and_the_rest_is_kept(tmp_path):
+    source, parts = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl.parts"
+    with cluster(tmp_path, 1) as (address, _):
+        call = [*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--scheduler", address]
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until(lambda: list(parts.glob("0*.json")))
+    printed, errors = process.communicate(timeout=100)
+    assert (process.returncode, printed) == (1, "") and list(parts.glob("0*.json"))
+    assert errors == "numpy-distilbert: the scheduler was lost. Go on with --resume.\n"
 
 
 def test_a_cluster_with_another_model_is_refused(tmp_path, monkeypatch):

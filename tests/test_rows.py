@@ -5,6 +5,7 @@ import decimal
 import gzip
 import io
 import json
+import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -292,6 +293,12 @@ def test_lines_become_columns_if_each_has_one_type(tmp_path, monkeypatch):
         parquet_schema(lines(path, GOOD | {"n": 2.5}, GOOD, GOOD, GOOD | {"n": 2**53 + 1}))
     with pytest.raises(ValueError, match="has a field 'error', which the result has too"):
         parquet_schema(lines(path, GOOD | {"error": "none"}))
+
+
+def test_numbers_that_json_has_no_word_for_are_null():
+    out = io.BytesIO()
+    write_lines(out, [{"a": math.nan, "b": [1.5, -math.inf, "NaN"], "c": datetime.date(1871, 3, 2)}])
+    assert out.getvalue() == b'{"a": null, "b": [1.5, null, "NaN"], "c": "1871-03-02"}\n'
 
 
 def test_half_a_surrogate_pair_is_written_so_that_it_can_be_read(tmp_path):

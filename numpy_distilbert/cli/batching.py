@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import batch
 from ..arguments import check_integer
-from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, fail
+from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, fail, pace
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -50,16 +50,9 @@ def _batch(arguments: argparse.Namespace) -> Result:
         engine = batch.cluster(arguments.scheduler)
     else:
         engine = batch.threads(model)
-    start = time.monotonic()
-
-    def progress(done: int, total: int, kept: int) -> None:
-        rate = (done - kept) / max(time.monotonic() - start, 0.001)
-        left = clock((total - done) / max(rate, 0.001))
-        draw_bar(done, total, f"{done} of {total}, {rate:.0f} a second, {left} left")
-
     try:
         with _file(arguments.source, output) as source:
-            summary = batch.answer_file(source, output, model, engine, arguments.resume, arguments.strict, progress)
+            summary = batch.answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
     except batch.Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
     finally:
@@ -67,6 +60,20 @@ def _batch(arguments: argparse.Namespace) -> Result:
     if arguments.json:
         return json.dumps(summary._asdict()), int(summary.errors > 0)
     return "{} rows, {} answered, {} errors, {} kept".format(*summary), int(summary.errors > 0)
+
+
+def _progress() -> batch.Progress:
+    """A bar for each thing that is done, its pace from where that began."""
+    began: dict[str, float] = {}
+
+    def draw(what: str, done: int, total: int, kept: int) -> None:
+        seconds = time.monotonic() - began.setdefault(what, time.monotonic())
+        if total:
+            draw_bar(done, total, f"{what}, {done} of {total}, {pace(done - kept, total - done, seconds)}")
+        else:
+            draw_bar(0, 1, f"{what}, {done}")
+
+    return draw
 
 
 @contextmanager

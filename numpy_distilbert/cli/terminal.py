@@ -82,11 +82,15 @@ def progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     try:
         for done, item in enumerate(items, 1):
             yield item
-            taken = max(time.monotonic() - start, 0.001)
-            left = clock(taken / done * (total - done))
-            draw_bar(done, total, f"{done} of {total}, {done / taken:.0f} a second, {left} left")
+            draw_bar(done, total, f"{done} of {total}, {pace(done, total - done, time.monotonic() - start)}")
     finally:
         clear_bar()
+
+
+def pace(done: int, left: int, seconds: float) -> str:
+    """How fast it goes, and how long yet."""
+    rate = max(done, 0.001) / max(seconds, 0.001)
+    return f"{rate:.0f} a second, {clock(left / rate)} left"
 
 
 def clock(seconds: float) -> str:
