@@ -463,7 +463,7 @@ def test_the_bar_says_how_fast_it_goes_and_how_long_yet(monkeypatch):
     draw = batching._progress()
     for rows in (("reading", 1024, 0, 0), ("answering", 0, 900, 0), ("answering", 500, 900, 100)):
         draw(*rows)
-    assert drawn[0] == (0, 1, "reading, 1024")
+    assert drawn[:2] == [(0, 1, "reading, 1024"), (0, 900, "answering, 0 of 900, just begun")]
     assert drawn[2] == (500, 900, "answering, 500 of 900, 44 a second, 0:00:09 left")
 
 

@@ -89,7 +89,9 @@ def progress(items: Iterable[Item], total: int) -> Iterator[Item]:
 
 def pace(done: int, left: int, seconds: float) -> str:
     """How fast it goes, and how long yet."""
-    rate = max(done, 0.001) / max(seconds, 0.001)
+    if done <= 0:
+        return "just begun"
+    rate = done / max(seconds, 0.001)
     return f"{rate:.0f} a second, {clock(left / rate)} left"
 
 
