@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -90,6 +91,16 @@ def same(given, expected):
     return [{**a, "score": 0} for a in given] == [{**a, "score": 0} for a in expected] and [
         answer["score"] for answer in given
     ] == pytest.approx(scores, abs=2e-5)
+
+
+def test_its_page_of_documentation_is_true(service):
+    text = (Path(__file__).parents[1] / "docs" / "service.md").read_text()
+    body = re.search(r"^    curl \S+ -d '(.+)'$", text, re.MULTILINE)[1]
+    expected = json.loads(re.search(r"```json\n(.+)\n```", text)[1])
+    given = send(service, body.encode())[2]
+    for answer in given:
+        answer["score"] = round(answer["score"], 4)
+    assert given == expected
 
 
 # the hub's client
