@@ -1,5 +1,6 @@
 """What is shipped: the embedded weights as the model card describes them, and a wheel that works elsewhere."""
 
+import ast
 import configparser
 import doctest
 import hashlib
@@ -110,7 +111,8 @@ def test_the_examples_of_the_readme_and_the_package_are_true(capsys):
     for block in blocks:
         exec(block, names)
     answer = names["qa"](question="Where does Ada live?", context="My name is Ada and I live in Turin.")
-    assert f"# {answer | {'score': 0}}" in re.sub(r"0\.9579\d+", "0", readme).splitlines()
+    shown = re.search(r"^# (\{'score': .+\})$", readme, re.MULTILINE)[1]
+    assert ast.literal_eval(shown) == answer | {"score": pytest.approx(answer["score"], abs=1e-5)}
     assert f"# {', '.join(capsys.readouterr().out.split())}\n" in readme
     assert names["output"].start_logits.shape == (1, 13) and len(names["output"].hidden_states) == 7
     assert doctest.testmod(numpy_distilbert).failed == 0
