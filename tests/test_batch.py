@@ -409,9 +409,9 @@ def alive(process):
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
 def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path):
     source = write(tmp_path / "in.jsonl", [*questions(100), {"question": "Who?", "context": "Grey sea. " * 100_000}])
-    process = subprocess.Popen(
-        [*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"], stderr=subprocess.PIPE
-    )
+    call = [*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"]
+    as_on_a_terminal = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # tests in the background ignore it
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=as_on_a_terminal)
     parts = tmp_path / "out.jsonl.parts"
     until(lambda: list(parts.glob("0*.json")))
     workers = children(process.pid)
