@@ -12,19 +12,19 @@ weights, or the workers of a Dask cluster, which load them once each.
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
-from multiprocessing import active_children, get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,7 +43,7 @@ PARENT_SECONDS = 1
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
 Engine = AbstractContextManager[tuple[Executor, int]]  # where blocks are computed, and how many at a time
-Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), kept
+Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
 STEP = 1024  # rows read or written from one report of progress to the next
 Item = TypeVar("Item")
 
@@ -124,26 +124,27 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
         raise ValueError('threadpoolctl is needed for workers. Run: pip install "numpy-distilbert[batch]"')
     load(model)
     context = get_context("fork")
-    others = active_children()
-    with ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
+    reader, writer = context.Pipe(duplex=False)
+    start = (_start_worker, (os.getpid(), reader))
+    with reader, writer, ProcessPoolExecutor(number, context, *start) as executor:
         try:
             yield executor, number
         except BaseException:  # Ctrl-C, a full disk: nobody waits for what is being computed
-            for process in active_children():
-                if process not in others:
-                    process.terminate()
+            writer.send_bytes(b"end")
+            if sys.version_info < (3, 11, 5):  # else it waits for ever for a worker to read what it is being sent
+                executor._call_queue._reader.close()  # type: ignore[attr-defined]
             raise
 
 
-def _start_worker(parent: int) -> None:
+def _start_worker(parent: int, reader: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, reader), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent has, be it killed: no call of the pool would ever come back."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_SECONDS)
+def _end_with(parent: int, reader: Connection) -> None:
+    """End this process when it is told so, or its parent was killed: no call of the pool would ever come back."""
+    while not reader.poll(PARENT_SECONDS) and os.getppid() == parent:
+        pass
     os._exit(1)
 
 
@@ -154,8 +155,6 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
         from distributed import Client
     except ImportError as error:
         raise ValueError('distributed is needed for clusters. Run: pip install "numpy-distilbert[batch]"') from error
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log is raised, too
     try:
         client = Client(address, timeout=CLUSTER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
@@ -275,7 +274,7 @@ def _write(path: Path, value: Any) -> None:
 
 def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int, progress: Progress) -> int:
     """Compute the blocks that are not there. Returns how many answers were."""
-    done = kept = 0
+    done = skipped = kept = 0
     under_way: dict[Future[list[dict[str, Any]]], tuple[Path, list[Pair], int]] = {}
 
     def settle() -> int:
@@ -283,16 +282,8 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
         rows = 0
         for future in futures.wait(under_way, return_when=futures.FIRST_COMPLETED).done:
             path, pairs, length = under_way.pop(future)
-            try:
+            with _told():
                 answers = future.result()
-            except CheckpointError:
-                raise
-            except futures.CancelledError as error:
-                raise Stopped("the scheduler was lost. Go on with --resume.") from error
-            except Exception as error:
-                raise Stopped(
-                    f"a block could not be computed ({type(error).__name__}: {error}). Go on with --resume."
-                ) from error
             _write(path, {"sha256": _sha256(pairs), "answers": answers})
             rows += length
         return rows
@@ -304,19 +295,37 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
                 pairs = pairs_of(block)
                 if not pairs or _answers(path, pairs) is not None:
                     kept += len(pairs)
-                    done += len(block)
+                    skipped += len(block)
+                    progress("answering", done + skipped, total, skipped)
                     continue
                 while len(under_way) >= AHEAD * at_a_time:
                     done += settle()
-                    progress("answering", done, total, kept)
-                under_way[executor.submit(answer_block, model, pairs)] = path, pairs, len(block)
+                    progress("answering", done + skipped, total, skipped)
+                with _told():
+                    future = executor.submit(answer_block, model, pairs)
+                under_way[future] = path, pairs, len(block)
             while under_way:
                 done += settle()
-                progress("answering", done, total, kept)
+                progress("answering", done + skipped, total, skipped)
         finally:
             for future in under_way:
                 future.cancel()
     return kept
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong where blocks are computed, as Stopped."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except futures.CancelledError as error:
+        raise Stopped("the scheduler was lost. Go on with --resume.") from error
+    except Exception as error:
+        raise Stopped(
+            f"a block could not be computed ({type(error).__name__}: {error}). Go on with --resume."
+        ) from error
 
 
 def _paths(parts: Path) -> Iterator[Path]:

@@ -93,7 +93,7 @@ def same(given, expected):
     ] == pytest.approx(scores, abs=2e-5)
 
 
-def test_its_page_of_documentation_is_true(service):
+def test_the_example_of_its_documentation_is_true(service):
     text = (Path(__file__).parents[1] / "docs" / "service.md").read_text()
     body = re.search(r"^    curl \S+ -d '(.+)'$", text, re.MULTILINE)[1]
     expected = json.loads(re.search(r"```json\n(.+)\n```", text)[1])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
@@ -50,12 +51,14 @@ def _batch(arguments: argparse.Namespace) -> Result:
         engine = batch.cluster(arguments.scheduler)
     else:
         engine = batch.threads(model)
+    logging.disable(logging.CRITICAL)  # Dask's lines of what goes wrong: it is said once, by us
     try:
         with _file(arguments.source, output) as source:
             summary = batch.answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
     except batch.Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
     finally:
+        logging.disable(logging.NOTSET)
         clear_bar()
     if arguments.json:
         return json.dumps(summary._asdict()), int(summary.errors > 0)
@@ -63,13 +66,15 @@ def _batch(arguments: argparse.Namespace) -> Result:
 
 
 def _progress() -> batch.Progress:
-    """A bar for each thing that is done, its pace from where that began."""
+    """A bar for each thing that is done, its pace from where something had to be computed."""
     began: dict[str, float] = {}
 
-    def draw(what: str, done: int, total: int, kept: int) -> None:
-        seconds = time.monotonic() - began.setdefault(what, time.monotonic())
+    def draw(what: str, done: int, total: int, skipped: int) -> None:
+        now = time.monotonic()
+        if done == skipped or what not in began:
+            began[what] = now
         if total:
-            draw_bar(done, total, f"{what}, {done} of {total}, {pace(done - kept, total - done, seconds)}")
+            draw_bar(done, total, f"{what}, {done} of {total}, {pace(done - skipped, total - done, now - began[what])}")
         else:
             draw_bar(0, 1, f"{what}, {done}")
 
