@@ -125,8 +125,11 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
     load(model)
     context = get_context("fork")
     reader, writer = context.Pipe(duplex=False)
-    start = (_start_worker, (os.getpid(), reader))
-    with reader, writer, ProcessPoolExecutor(number, context, *start) as executor:
+    with (
+        reader,
+        writer,
+        ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(os.getpid(), reader)) as executor,
+    ):
         try:
             yield executor, number
         except BaseException:  # Ctrl-C, a full disk: nobody waits for what is being computed
@@ -190,7 +193,7 @@ def answer_file(
     """Answer every row of source in output.
 
     engine: threads, processes or cluster; resume: go on with OUT.parts; strict: a bad row is the end, before anything is
-    computed.
+    computed; progress: is told now and then, as Progress says.
     Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing fails.
     """
     as_parquet = kind_of(output, (JSON_LINES, PARQUET)) is PARQUET
@@ -277,16 +280,16 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
     done = skipped = kept = 0
     under_way: dict[Future[list[dict[str, Any]]], tuple[Path, list[Pair], int]] = {}
 
-    def settle() -> int:
-        """Write what has come; its rows."""
-        rows = 0
+    def settle() -> None:
+        """Write what has come."""
+        nonlocal done
         for future in futures.wait(under_way, return_when=futures.FIRST_COMPLETED).done:
             path, pairs, length = under_way.pop(future)
-            with _told():
+            with _as_stopped():
                 answers = future.result()
             _write(path, {"sha256": _sha256(pairs), "answers": answers})
-            rows += length
-        return rows
+            done += length
+        progress("answering", done, total, skipped)
 
     with engine as (executor, at_a_time):
         progress("answering", 0, total, 0)
@@ -295,18 +298,17 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
                 pairs = pairs_of(block)
                 if not pairs or _answers(path, pairs) is not None:
                     kept += len(pairs)
+                    done += len(block)
                     skipped += len(block)
-                    progress("answering", done + skipped, total, skipped)
+                    progress("answering", done, total, skipped)
                     continue
                 while len(under_way) >= AHEAD * at_a_time:
-                    done += settle()
-                    progress("answering", done + skipped, total, skipped)
-                with _told():
+                    settle()
+                with _as_stopped():
                     future = executor.submit(answer_block, model, pairs)
                 under_way[future] = path, pairs, len(block)
             while under_way:
-                done += settle()
-                progress("answering", done + skipped, total, skipped)
+                settle()
         finally:
             for future in under_way:
                 future.cancel()
@@ -314,7 +316,7 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_stopped() -> Iterator[None]:
     """What goes wrong where blocks are computed, as Stopped."""
     try:
         yield
