@@ -1,6 +1,11 @@
 """Checks of arguments: one error each, which names the argument and says what it must be."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .schedule import Ids, Mask
 
 
 def check_text(name: str, value: object) -> None:
@@ -22,3 +27,53 @@ def check_bool(name: str, value: object) -> None:
     """Raise TypeError unless value is a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a bool, got {type(value).__name__}.")
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
+    """float32 or float64. Raises ValueError or TypeError for anything else."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.") from error
+    if dtype is None or found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
+    return found
+
+
+def check_ids(input_ids: ArrayLike, vocab_size: int, positions: int) -> Ids:
+    """Token ids of a batch, (batch, sequence). Raises TypeError or ValueError if they are anything else."""
+    ids = _rectangle("input_ids", input_ids)
+    if ids.ndim != 2 or ids.size == 0:
+        raise ValueError(f"input_ids must have shape (batch, sequence) with at least one token, got {ids.shape}.")
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"input_ids must be integers, got dtype {ids.dtype}.")
+    if ids.shape[1] > positions:
+        raise ValueError(f"input_ids has {ids.shape[1]} tokens a row, the model has {positions} positions.")
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise ValueError(f"input_ids must lie from 0 to {vocab_size - 1}, got values from {ids.min()} to {ids.max()}.")
+    return ids
+
+
+def check_mask(attention_mask: ArrayLike | None, ids: Ids) -> Mask:
+    """Which of the ids are tokens, (batch, sequence): all if None. Raises TypeError or ValueError for no such mask."""
+    if attention_mask is None:
+        return np.ones(ids.shape, dtype=bool)
+    mask = _rectangle("attention_mask", attention_mask)
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"attention_mask must be numbers, got dtype {mask.dtype}.")
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}. They must be the same.")
+    if not np.isin(mask, (0, 1)).all():
+        raise ValueError("attention_mask must hold 0 and 1 only.")
+    mask = mask.astype(bool)
+    empty_rows = np.flatnonzero(~mask.any(axis=1))
+    if empty_rows.size:
+        raise ValueError(f"attention_mask row {empty_rows[0]} is all zeros. Each row needs a token to attend to.")
+    return mask
+
+
+def _rectangle(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} has rows of different lengths. Pad them to one length.") from error

@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .kernels import attention, gelu, layer_norm, linear, normal_cdf, softmax
 from .model import DistilBertForQuestionAnswering
 from .parameters import Affine, Embeddings, Layer, Parameters
-from .schedule import Array, cache_blocks
-
-Ids = NDArray[np.integer]
+from .schedule import Array, Ids, cache_blocks
 
 
 def linear_backward(dy: Array, x: Array, weight: Array, gradient: Affine) -> Array:

@@ -12,22 +12,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
-from .arguments import check_bool
+from .arguments import check_bool, check_dtype, check_ids, check_mask
 from .checkpoint import CheckpointError
 from .hub import find
 from .kernels import attention, gelu, layer_norm, linear
 from .parameters import Affine, Attention, Config, Embeddings, FeedForward, Layer, Parameters, Reader
-from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Memory, Team, threads
+from .schedule import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH, Array, Ids, Mask, Memory, Team, threads
 from .tensors import Weights
+from .workspace import Recording, Tokens, Workspace
 
-Ids = NDArray[np.integer]
-Mask = NDArray[np.bool_]
-Tokens = tuple[NDArray[np.integer], NDArray[np.integer]]  # where they lie in the batch: rows and positions
 Model = TypeVar("Model", "DistilBertModel", "DistilBertForQuestionAnswering")
 
 
@@ -57,88 +55,6 @@ class QuestionAnsweringOutput:
     end_logits: Array
     hidden_states: tuple[Array, ...] | None = None
     attentions: tuple[Array, ...] | None = None
-
-
-class Recording:
-    """Tensors that a call computes on its way, each (batch, sequence, ...) and 0 at positions with mask 0.
-
-    They have the names of the checkpoint's modules. NAME.input is what the module of that name is given.
-    """
-
-    def __init__(self, shape: tuple[int, int], wanted: Callable[[str], bool], tensors: dict[str, Array]) -> None:
-        """shape: of the batch; wanted: says which are kept; tensors: where they are put, in the order they come."""
-        self.shape = shape
-        self.wanted = wanted
-        self.tensors = tensors
-
-    def add(self, name: str, tokens: Tokens, x: Array) -> None:
-        """What was computed of these tokens. x: (..., tokens)."""
-        if self.wanted(name):
-            features = x.reshape(-1, x.shape[-1])
-            self.tensors.setdefault(name, np.zeros((*self.shape, len(features)), x.dtype))[tokens] = features.T
-
-    def add_pairs(self, name: str, row: int, positions: Ids, x: Array) -> None:
-        """What was computed of each two tokens of one input. x: (n_heads, keys, queries) -> queries before keys."""
-        b, s = self.shape
-        whole = self.tensors.setdefault(name, np.zeros((b, len(x), s, s), x.dtype))
-        whole[row][:, positions[:, None], positions] = x.swapaxes(1, 2)
-
-
-class Workspace:
-    """What a pack of inputs is computed in: where each lies, and arrays that every layer writes over.
-
-    The inputs lie side by side, the tokens of all of them being the columns of one array.
-    """
-
-    def __init__(
-        self, config: Config, rows: list[int], mask: Mask, team: Team, memory: Array, recording: Recording | None
-    ) -> None:
-        """rows: the inputs' in the batch; team: the threads that share the work on them; memory: to lie in."""
-        self.rows = rows
-        inputs, positions = np.nonzero(mask[rows])
-        self.tokens: Tokens = np.array(rows)[inputs], positions  # where each column lies in the batch
-        ends = np.cumsum(mask[rows].sum(axis=1)).tolist()
-        self.inputs = [slice(start, end) for start, end in zip([0, *ends], ends)]
-        self.team = team
-        tokens, d = len(positions), config.dim // config.n_heads
-        parts = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
-        qkv, context, self.hidden, self.output = np.split(memory.reshape(-1, tokens), parts)
-        self.qkv = qkv.reshape(config.n_heads, 3, d, tokens)
-        self.context = context.reshape(config.n_heads, d, tokens)
-        self.recording = recording
-        self.module = "distilbert.embeddings"  # the name of what is computed now
-        # of each input, (n_heads, keys, queries), only where they are wanted; and what the activation is computed of,
-        # which it otherwise writes over
-        self.scores: list[Array] = []
-        self.probabilities: list[Array] = []
-        self.before_activation = self.hidden
-
-    def start_layer(self, module: str) -> None:
-        """What is computed from now on belongs to the transformer block of that name."""
-        self.module = module
-        if self.recording is not None:
-            lengths = [columns.stop - columns.start for columns in self.inputs]
-            n_heads, dtype = len(self.qkv), self.qkv.dtype
-            self.scores, self.probabilities = (
-                [
-                    np.empty((n_heads, n, n), dtype)
-                    for n in lengths
-                    if self.recording.wanted(f"{module}.attention.{name}")
-                ]
-                for name in ("scores", "probabilities")
-            )
-            if self.recording.wanted(f"{module}.ffn.lin1"):
-                self.before_activation = np.empty_like(self.hidden)
-
-    def record(self, name: str, x: Array) -> None:
-        """Keep what was computed of the tokens, (..., tokens), if somebody wants to see it."""
-        if self.recording is not None:
-            self.recording.add(f"{self.module}.{name}", self.tokens, x)
-
-    def record_pairs(self, name: str, of_inputs: list[Array]) -> None:
-        """The same of what was computed of each two tokens of an input, (n_heads, keys, queries) for each input."""
-        for row, columns, x in zip(self.rows, self.inputs, of_inputs):
-            self.recording.add_pairs(f"{self.module}.{name}", row, self.tokens[1][columns], x)
 
 
 def embed(ids: Ids, embeddings: Embeddings, work: Workspace) -> Array:
@@ -231,7 +147,7 @@ class DistilBertModel:
         TypeError for another dtype.
         """
         self.config = config
-        self.dtype = checked_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         self._memory = Memory(self.dtype)
         read = Reader(weights, config, self.dtype)
         self.embeddings = read.embeddings()
@@ -262,7 +178,8 @@ class DistilBertModel:
         A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
-        ids, mask = _checked(input_ids, attention_mask, self.config)
+        ids = check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
+        mask = check_mask(attention_mask, ids)
         last_hidden_state = np.zeros((*ids.shape, self.config.dim), self.dtype)
 
         def keep(tokens: Tokens, x: Array) -> None:
@@ -301,9 +218,8 @@ class DistilBertModel:
             """The inputs in these rows of the batch."""
             memory = self._memory.take((5 * self.config.dim + self.config.hidden_dim) * int(mask[rows].sum()))
             work = Workspace(self.config, rows, mask, team, memory, recording)
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # what weights too large for float32 do shows in the output
+            # what weights too large for float32 do shows in the output
+            with np.errstate(over="ignore", invalid="ignore"):
                 x = embed(ids, self.embeddings, work)
                 for name, layer in zip(self._names, self.layers):
                     work.start_layer(name)
@@ -353,7 +269,8 @@ class DistilBertForQuestionAnswering:
         output_attentions: bool = False,
     ) -> QuestionAnsweringOutput:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
-        ids, mask = _checked(input_ids, attention_mask, self.config)
+        ids = check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
+        mask = check_mask(attention_mask, ids)
         logits = np.zeros((*ids.shape, 2), self.dtype)
 
         def keep(tokens: Tokens, x: Array) -> None:
@@ -377,17 +294,6 @@ def traced(model: DistilBertModel) -> dict[str, Array] | None:
     return TRACED.get().get(model)
 
 
-def checked_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
-    """float32 or float64. Raises ValueError or TypeError for anything else."""
-    try:
-        found = np.dtype(dtype)
-    except TypeError as error:
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.") from error
-    if dtype is None or found not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
-    return found
-
-
 def pad(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Mask]:
     """Token ids of different lengths as one batch with its mask, both (rows, the longest)."""
     ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
@@ -400,7 +306,7 @@ def pad(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Mask]:
 
 def _load(model: type[Model], folder: Path, dtype: DTypeLike, prefix: str) -> Model:
     """The model in a folder, all of whose tensors of that prefix must be the model's."""
-    config, weights = Config.from_file(folder / "config.json"), Weights(folder, checked_dtype(dtype).type)
+    config, weights = Config.from_file(folder / "config.json"), Weights(folder, check_dtype(dtype).type)
     try:
         loaded = model(config, weights, dtype)
         for name in weights.unread:
@@ -412,49 +318,3 @@ def _load(model: type[Model], folder: Path, dtype: DTypeLike, prefix: str) -> Mo
     except CheckpointError as error:
         raise CheckpointError(f"{weights.path}: {error}") from None
     return loaded
-
-
-def _checked(input_ids: ArrayLike, attention_mask: ArrayLike | None, config: Config) -> tuple[Ids, Mask]:
-    ids = _checked_ids(input_ids, config)
-    return ids, _checked_mask(attention_mask, ids)
-
-
-def _checked_ids(input_ids: ArrayLike, config: Config) -> Ids:
-    ids = _rectangle("input_ids", input_ids)
-    if ids.ndim != 2 or ids.size == 0:
-        raise ValueError(f"input_ids must have shape (batch, sequence) with at least one token, got {ids.shape}.")
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"input_ids must be integers, got dtype {ids.dtype}.")
-    if ids.shape[1] > config.max_position_embeddings:
-        raise ValueError(
-            f"input_ids has {ids.shape[1]} tokens a row, the model has {config.max_position_embeddings} positions."
-        )
-    if ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise ValueError(
-            f"input_ids must lie from 0 to {config.vocab_size - 1}, got values from {ids.min()} to {ids.max()}."
-        )
-    return ids
-
-
-def _checked_mask(attention_mask: ArrayLike | None, ids: Ids) -> Mask:
-    if attention_mask is None:
-        return np.ones(ids.shape, dtype=bool)
-    mask = _rectangle("attention_mask", attention_mask)
-    if mask.dtype.kind not in "biuf":
-        raise TypeError(f"attention_mask must be numbers, got dtype {mask.dtype}.")
-    if mask.shape != ids.shape:
-        raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}. They must be the same.")
-    if not np.isin(mask, (0, 1)).all():
-        raise ValueError("attention_mask must hold 0 and 1 only.")
-    mask = mask.astype(bool)
-    empty_rows = np.flatnonzero(~mask.any(axis=1))
-    if empty_rows.size:
-        raise ValueError(f"attention_mask row {empty_rows[0]} is all zeros. Each row needs a token to attend to.")
-    return mask
-
-
-def _rectangle(name: str, values: ArrayLike) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} has rows of different lengths. Pad them to one length.") from error

@@ -37,6 +37,8 @@ except ImportError:  # not installed with the extra "fast": BLAS runs on its own
     ThreadpoolController = None
 
 Array = NDArray[np.floating]
+Ids = NDArray[np.integer]
+Mask = NDArray[np.bool_]
 
 CACHE_BLOCK = 2**16  # elements: three such arrays of float32 fit the second-level cache of a core
 SCORES_BLOCK = 2**18  # the same for the attention scores of several heads: there, smaller blocks cost more in calls

@@ -21,11 +21,11 @@ from safetensors import SafetensorError, safe_open
 from . import hub
 from .arguments import check_integer
 from .files import read_json, write_whole
-from .gradients import Ids, Loss, Window, loss_and_gradient
+from .gradients import Loss, Window, loss_and_gradient
 from .model import DistilBertForQuestionAnswering
 from .parameters import Affine, Parameters, arrays, each
 from .qa import QuestionAnswerer
-from .schedule import Array, Team, deal, n_cores, threads
+from .schedule import Array, Ids, Team, deal, n_cores, threads
 from .squad import Question
 from .tensors import FILE, INDEX, Weights, write_tensors
 from .tokenizer import Encoding
