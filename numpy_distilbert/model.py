@@ -178,8 +178,7 @@ class DistilBertModel:
         A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
-        ids = check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
-        mask = check_mask(attention_mask, ids)
+        ids, mask = _checked(input_ids, attention_mask, self.config)
         last_hidden_state = np.zeros((*ids.shape, self.config.dim), self.dtype)
 
         def keep(tokens: Tokens, x: Array) -> None:
@@ -269,8 +268,7 @@ class DistilBertForQuestionAnswering:
         output_attentions: bool = False,
     ) -> QuestionAnsweringOutput:
         """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
-        ids = check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
-        mask = check_mask(attention_mask, ids)
+        ids, mask = _checked(input_ids, attention_mask, self.config)
         logits = np.zeros((*ids.shape, 2), self.dtype)
 
         def keep(tokens: Tokens, x: Array) -> None:
@@ -318,3 +316,8 @@ def _load(model: type[Model], folder: Path, dtype: DTypeLike, prefix: str) -> Mo
     except CheckpointError as error:
         raise CheckpointError(f"{weights.path}: {error}") from None
     return loaded
+
+
+def _checked(input_ids: ArrayLike, attention_mask: ArrayLike | None, config: Config) -> tuple[Ids, Mask]:
+    ids = check_ids(input_ids, config.vocab_size, config.max_position_embeddings)
+    return ids, check_mask(attention_mask, ids)

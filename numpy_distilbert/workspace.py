@@ -73,14 +73,9 @@ class Workspace:
         if self.recording is not None:
             lengths = [columns.stop - columns.start for columns in self.inputs]
             n_heads, dtype = len(self.qkv), self.qkv.dtype
-            self.scores, self.probabilities = (
-                [
-                    np.empty((n_heads, n, n), dtype)
-                    for n in lengths
-                    if self.recording.wanted(f"{module}.attention.{name}")
-                ]
-                for name in ("scores", "probabilities")
-            )
+            for name, of_inputs in (("scores", self.scores), ("probabilities", self.probabilities)):
+                wanted = self.recording.wanted(f"{module}.attention.{name}")
+                of_inputs[:] = [np.empty((n_heads, n, n), dtype) for n in lengths] if wanted else []
             if self.recording.wanted(f"{module}.ffn.lin1"):
                 self.before_activation = np.empty_like(self.hidden)
 
