@@ -1,5 +1,7 @@
 """The forward pass against committed output of PyTorch (reference/logits.safetensors), and what it refuses."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import REFERENCE
@@ -148,3 +150,11 @@ def test_bad_arguments_are_named(ids, mask, error, message, embedded):
 def test_flags_that_are_no_bool_are_named(name, embedded):
     with pytest.raises(TypeError, match=f"{name} must be a bool, got str"):
         embedded.model([[1]], **{name: "no"})
+
+
+@pytest.mark.parametrize("dtype, error", [
+    ("float16", ValueError), (np.int64, ValueError), (None, ValueError), ("bfloat16", TypeError), (7, TypeError),
+])  # fmt: skip
+def test_a_dtype_that_is_not_computed_in_is_named(dtype, error):
+    with pytest.raises(error, match=re.escape(f"dtype must be float32 or float64, got {dtype!r}.")):
+        DistilBertForQuestionAnswering.from_pretrained(dtype=dtype)
