@@ -42,7 +42,8 @@ CLUSTER_SECONDS = 30
 PARENT_SECONDS = 1
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
-Engine = AbstractContextManager[tuple[Executor, int]]  # where blocks are computed, and how many at a time
+# Where blocks are computed, and how many at a time. Left in the middle, it waits for no block that has not begun.
+Engine = AbstractContextManager[tuple[Executor, int]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
 STEP = 1024  # rows read or written from one report of progress to the next
 Item = TypeVar("Item")
@@ -109,8 +110,11 @@ def threads(model: Model) -> Iterator[tuple[Executor, int]]:
     """An engine: the cores of this process."""
     load(model)
     n_threads = schedule.n_cores()
-    with ThreadPoolExecutor(n_threads) as executor:
+    executor = ThreadPoolExecutor(n_threads)
+    try:
         yield executor, n_threads
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -133,6 +137,7 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
         try:
             yield executor, number
         except BaseException:  # Ctrl-C, a full disk: nobody waits for what is being computed
+            # futures are not cancelled: before Python 3.12 the pool fails on those when its workers end
             writer.send_bytes(b"end")
             if sys.version_info < (3, 11, 5):  # else it waits for ever for a worker to read what it is being sent
                 executor._call_queue._reader.close()  # type: ignore[attr-defined]
@@ -167,8 +172,11 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
             client.wait_for_workers(1, timeout=CLUSTER_SECONDS)
         except asyncio.TimeoutError as error:  # which is TimeoutError from Python 3.11 on
             raise ValueError(f"{address}: the scheduler has no worker. Start some: dask worker {address}") from error
-        with client.get_executor() as executor:
+        executor = client.get_executor()
+        try:
             yield executor, sum(client.ncores().values())
+        finally:
+            executor.shutdown(wait=False)
 
 
 def blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -234,6 +242,7 @@ def answer_file(
 
 
 def _watched(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Iterator[Item]:
+    progress(what, 0, total, 0)
     for done, row in enumerate(rows, 1):
         yield row
         if done % STEP == 0:
@@ -293,25 +302,21 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
 
     with engine as (executor, at_a_time):
         progress("answering", 0, total, 0)
-        try:
-            for path, block in zip(_paths(parts), blocks(read_rows(source))):
-                pairs = pairs_of(block)
-                if not pairs or _answers(path, pairs) is not None:
-                    kept += len(pairs)
-                    done += len(block)
-                    skipped += len(block)
-                    progress("answering", done, total, skipped)
-                    continue
-                while len(under_way) >= AHEAD * at_a_time:
-                    settle()
-                with _as_stopped():
-                    future = executor.submit(answer_block, model, pairs)
-                under_way[future] = path, pairs, len(block)
-            while under_way:
+        for path, block in zip(_paths(parts), blocks(read_rows(source))):
+            pairs = pairs_of(block)
+            if not pairs or _answers(path, pairs) is not None:
+                kept += len(pairs)
+                done += len(block)
+                skipped += len(block)
+                progress("answering", done, total, skipped)
+                continue
+            while len(under_way) >= AHEAD * at_a_time:
                 settle()
-        finally:
-            for future in under_way:
-                future.cancel()
+            with _as_stopped():
+                future = executor.submit(answer_block, model, pairs)
+            under_way[future] = path, pairs, len(block)
+        while under_way:
+            settle()
     return kept
 
 

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import logging
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -406,20 +408,73 @@ def alive(process):
         return False
 
 
+def interrupt(call, when):
+    """Ctrl-C when that is so: what it printed as errors, its exit status, and its workers then."""
+    as_on_a_terminal = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # tests in the background ignore it
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=as_on_a_terminal)
+    try:
+        until(when)
+        workers = children(process.pid)
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=10)[1].decode(), process.returncode, workers
+    finally:
+        process.kill()
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
 def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path):
     long = {"question": "Who?", "context": "Grey sea. " * 110_000}  # blocks that no pipe holds: some wait to be sent
     source = write(tmp_path / "in.jsonl", [*questions(64), *[long] * 6])
-    call = [*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"]
-    as_on_a_terminal = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # tests in the background ignore it
-    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=as_on_a_terminal)
     parts = tmp_path / "out.jsonl.parts"
-    until(lambda: list(parts.glob("0*.json")))
-    workers = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=10)[1] == b"" and process.returncode == 130
+    call = [*PROGRAM, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"]
+    errors, status, workers = interrupt(call, lambda: list(parts.glob("0*.json")))
+    assert (errors, status) == ("", 130)
     assert len(workers) == 2 and not any(alive(worker) for worker in workers)
     assert not (parts / "00000001.json").exists()
+
+
+SUBMITS_MUCH = """
+import sys
+from numpy_distilbert import batch, cli
+
+class Pool(batch.ProcessPoolExecutor):
+    submitted = 0
+
+    def submit(self, *arguments):
+        self.submitted += 1
+        if self.submitted == 16:
+            open(sys.argv[-1] + ".submitted", "w").close()
+        return super().submit(*arguments)
+
+batch.AHEAD, batch.ProcessPoolExecutor = 8, Pool
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+def test_an_interrupt_ends_blocks_that_no_worker_has_taken(tmp_path):
+    row = {"question": "Who?", "context": "Grey sea. " * 1000}
+    source, output = write(tmp_path / "in.jsonl", [row] * 64 * 20), tmp_path / "out.jsonl"
+    call = [sys.executable, "-c", SUBMITS_MUCH, "batch", str(source), "--workers", "2", "-o", str(output)]
+    errors, status, workers = interrupt(call, (tmp_path / "out.jsonl.submitted").exists)
+    assert (errors, status) == ("", 130)
+    assert len(workers) == 2 and not any(alive(worker) for worker in workers)
+
+
+def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch):
+    begun = []
+
+    def fail(*_):
+        begun.append(1)
+        time.sleep(0.3)
+        raise ValueError("too much")
+
+    monkeypatch.setattr(batch, "AHEAD", 8)
+    monkeypatch.setattr(batch, "answer_block", fail)
+    monkeypatch.setattr(schedule, "n_cores", lambda: 1)
+    with pytest.raises(batch.Stopped, match=r"\(ValueError: too much\). Go on with --resume"):
+        run(write(tmp_path / "in.jsonl", [GOOD] * 64 * 8), tmp_path / "out.jsonl")
+    assert 1 <= len(begun) <= 2
 
 
 def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path):
@@ -453,9 +508,9 @@ def test_progress_is_told_of_reading_answering_and_writing(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         run(source, output, told(ANSWER))
     run(source, output, told(ANSWER), resume=True, progress=lambda *now: told_of.append(now))
-    assert told_of[:3] == [("reading", 100, 0, 0), ("reading", 200, 0, 0), ("answering", 0, 200, 0)]
-    assert told_of[3:5] == [("answering", 64, 200, 64), ("answering", 128, 200, 64)]
-    assert told_of[-3:] == [("answering", 200, 200, 64), ("writing", 100, 200, 0), ("writing", 200, 200, 0)]
+    assert told_of[:3] == [("reading", done, 0, 0) for done in (0, 100, 200)]
+    assert told_of[3:5] == [("answering", 0, 200, 0), ("answering", 64, 200, 64)]
+    assert told_of[-4:] == [("answering", 200, 200, 64), *(("writing", done, 200, 0) for done in (0, 100, 200))]
 
 
 def test_the_bar_says_how_fast_it_goes_and_how_long_yet(monkeypatch):
@@ -475,6 +530,17 @@ def test_the_bar_says_how_fast_it_goes_and_how_long_yet(monkeypatch):
         (100, 900, "answering, 100 of 900, just begun"),
         (500, 900, "answering, 500 of 900, 44 a second, 0:00:09 left"),
     ]
+
+
+def test_what_stops_it_is_said_on_a_line_of_its_own_and_logging_is_left_as_it_was(tmp_path, monkeypatch, capsys):
+    source = write(tmp_path / "in.jsonl", ["nonsense"])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)
+    with pytest.raises(SystemExit, match="1"):
+        main(["batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--strict"])
+    shown = capsys.readouterr().err
+    assert "reading, 0" in shown and re.search(r"\r\x1b\[Knumpy-distilbert: line 1 [^\r]*\n\Z", shown)
+    assert logging.root.manager.disable == logging.INFO
 
 
 def test_strict_stops_at_the_first_bad_row_before_anything_is_computed(tmp_path, capsys):

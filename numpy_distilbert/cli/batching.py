@@ -51,18 +51,26 @@ def _batch(arguments: argparse.Namespace) -> Result:
         engine = batch.cluster(arguments.scheduler)
     else:
         engine = batch.threads(model)
-    logging.disable(logging.CRITICAL)  # Dask's lines of what goes wrong: it is said once, by us
     try:
-        with _file(arguments.source, output) as source:
+        with _screen(), _file(arguments.source, output) as source:
             summary = batch.answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
     except batch.Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
-    finally:
-        logging.disable(logging.NOTSET)
-        clear_bar()
     if arguments.json:
         return json.dumps(summary._asdict()), int(summary.errors > 0)
     return "{} rows, {} answered, {} errors, {} kept".format(*summary), int(summary.errors > 0)
+
+
+@contextmanager
+def _screen() -> Iterator[None]:
+    """For the bar alone: what goes wrong is said once, by us and behind it, not in lines of Dask's log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        clear_bar()
 
 
 def _progress() -> batch.Progress:
