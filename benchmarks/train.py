@@ -10,17 +10,20 @@ rounds of our tokens per second divided by theirs. Peak resident sizes are those
 
 import argparse
 import json
+import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from numpy_distilbert import QuestionAnswerer, hub
 from numpy_distilbert.gradients import Window
+from numpy_distilbert.schedule import n_cores
 from numpy_distilbert.squad import read_questions
 from numpy_distilbert.train import Settings, State, batches, train, trainable, training_windows
 
@@ -34,7 +37,7 @@ def peak() -> float:
 
 
 def chosen(windows: list[Window], like: bool) -> list[Window]:
-    """Windows for all steps, in the order in which train() draws them if it is given these alone."""
+    """Windows for all steps, from which both sides draw the same batches."""
     windows = sorted(windows, key=lambda window: len(window.ids))
     middle = [window for window in windows if 150 <= len(window.ids) <= 160] if like else windows
     picked = np.random.RandomState(0).permutation(len(middle))
@@ -100,6 +103,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.turn:
         return turn(arguments)
+    print(
+        f"{platform.machine()}, {n_cores()} cores, {arguments.rounds} rounds of {STEPS} steps of {BATCH_TOKENS} tokens, "
+        f"dropout {arguments.dropout:g}; numpy {np.__version__}, torch {version('torch')}, transformers {version('transformers')}"
+    )
     print(f"{'windows':<16}{'ours':>10}{'PyTorch':>10}{'ratio':>8}   tokens a second; peak MB")
     for name, like in (("as drawn", []), ("of one length", ["--like"])):
         rounds = []

@@ -4,14 +4,14 @@
     python examples/teacher_pytorch.py train.json --student weights/distilbert-mini-uncased-squad --teacher FOLDER -o logits.safetensors
     numpy-distilbert distill train.json --init weights/distilbert-mini-uncased-squad --out new --teacher logits.safetensors
 
-The teacher may be any model for question answering, of any size, whose vocabulary is the student's. docs/teachers.md has
-the format.
+The teacher may be any model for question answering, of any size, whose vocabulary is the student's: BERT as well as
+DistilBERT. docs/teachers.md has the format.
 """
 
 import argparse
 
 import torch
-from transformers import AutoModelForQuestionAnswering
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from numpy_distilbert import QuestionAnswerer
 from numpy_distilbert.squad import read_questions
@@ -24,15 +24,23 @@ def main() -> None:
     parser.add_argument("--student", required=True, metavar="FOLDER")
     parser.add_argument("--teacher", required=True, metavar="FOLDER")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.safetensors")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
     arguments = parser.parse_args()
     model = AutoModelForQuestionAnswering.from_pretrained(arguments.teacher, dtype=torch.float32).eval()
     student = QuestionAnswerer.from_pretrained(arguments.student)
-    windows, _, _ = training_windows(read_questions(arguments.file, left_out=[]), student)
+    if AutoTokenizer.from_pretrained(arguments.teacher).get_vocab() != student.tokenizer.vocab:
+        parser.error("the teacher's vocabulary is not the student's, so it cannot read the same token ids.")
+    windows, _, _ = training_windows(read_questions(arguments.file, left_out=[])[: arguments.limit], student)
+    has_segments = getattr(model.config, "type_vocab_size", 1) > 1  # as in BERT: 0 up to the first [SEP], 1 behind it
 
     def logits():
         with torch.no_grad():
             for ids in windows:
-                output = model(input_ids=torch.tensor(ids[None].astype(int)))
+                inputs = {"input_ids": torch.tensor(ids[None].astype(int))}
+                if has_segments:
+                    first_sep = (ids == ids[-1]).argmax()  # the last token is one too
+                    inputs["token_type_ids"] = (torch.arange(len(ids))[None] > int(first_sep)).long()
+                output = model(**inputs)
                 yield output.start_logits[0].numpy(), output.end_logits[0].numpy()
 
     write_logits(arguments.output, windows, logits())

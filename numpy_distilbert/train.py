@@ -2,7 +2,8 @@
 
 A step takes a batch of windows, divided among the threads; each thread goes forth and back with its own and adds up
 gradients of its own, which are summed in a fixed order. So the same seed gives the same weights on the same number of
-threads, however often the work was interrupted: what is random in a step depends on its number alone.
+threads (without threadpoolctl, of BLAS), however often the work was interrupted: what is random in a step depends on its
+number alone.
 
 Source: Sanh et al. 2019, section 3 ("a second step of distillation"), and the script of their SQuAD experiment.
 """
@@ -151,6 +152,7 @@ class State:
         self.mean = each(np.zeros_like, parameters)
         self.square = each(np.zeros_like, parameters)
         self.losses: list[float] = []  # of every step done
+        self.threads = n_cores()  # when it was begun
 
     def recent_loss(self) -> float:
         """The mean loss of the last CURVE steps."""
@@ -163,12 +165,12 @@ class State:
     def save(self, path: Path, about: dict[str, Any]) -> None:
         """Write all of it, whole or not at all. about: what it must be gone on with."""
         tensors = {f"{name}.{i}": array for name, part in self._parts() for i, array in enumerate(arrays(part))}
-        metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses), "threads": str(n_cores())}
+        metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses), "threads": str(self.threads)}
         with write_whole(path, binary=True) as file:
             write_tensors(file, tensors, metadata)
 
-    def load(self, path: Path, about: dict[str, Any]) -> int:
-        """Go on from there, the parameters of the model included. Returns on how many threads it was computed.
+    def load(self, path: Path, about: dict[str, Any]) -> None:
+        """Go on from there, the parameters of the model included.
 
         Raises ValueError if it is of something else.
         """
@@ -186,7 +188,7 @@ class State:
                             raise ValueError(f"{name}.{i} has shape {tensor.shape}, needs {array.shape}")
                         array[:] = tensor
                 self.losses = json.loads(metadata["losses"])
-                return int(metadata["threads"])
+                self.threads = int(metadata["threads"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: training cannot go on from it ({error}).") from error
 
@@ -300,7 +302,8 @@ def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array
         with safe_open(path, framework="numpy") as file:
             lengths, start, end = (file.get_tensor(name) for name in ("lengths", "start_logits", "end_logits"))
             digest = (file.metadata() or {}).get("tokens_sha256")
-    except (OSError, SafetensorError, TypeError) as error:  # a TypeError for bfloat16, which NumPy does not have
+    # the last two for dtypes that NumPy does not have
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
     if lengths.tolist() != [len(window) for window in windows] or digest not in (None, integers_sha256(windows)):
         raise ValueError(
@@ -309,8 +312,9 @@ def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array
     total = sum(map(len, windows))
     with np.errstate(over="ignore"):
         both = [logits.astype(np.float32) for logits in (start, end)]
-    if not start.shape == end.shape == (total,) or not np.isfinite(both).all():
-        raise ValueError(f"{path}: start_logits and end_logits need a finite float32 for each of {total} tokens.")
+    for given, logits in zip((start, end), both):
+        if given.dtype.kind != "f" or given.shape != (total,) or not np.isfinite(logits).all():
+            raise ValueError(f"{path}: start_logits and end_logits need a finite float32 for each of {total} tokens.")
     return np.split(np.stack(both), np.cumsum([len(window) for window in windows])[:-1], axis=1)
 
 
@@ -323,14 +327,15 @@ def is_trained(folder: Path, about: dict[str, Any]) -> bool:
     """Whether it holds the model that this training ends in. Raises ValueError if it holds another."""
     if not any((folder / name).exists() for name in (FILE, INDEX)):
         return False
-    if not (folder / ABOUT).exists() or not read_json(folder / ABOUT).items() >= about.items():
+    trained = read_json(folder / ABOUT) if (folder / ABOUT).exists() else None
+    if not isinstance(trained, dict) or not trained.items() >= about.items():
         raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
     return True
 
 
 def clear_up(folder: Path) -> None:
     """Remove what training needed, and what it left of files when it was killed."""
-    for leftover in folder.glob("????????????????.part"):  # of files.write_whole
+    for leftover in folder.glob("[0-9a-f]" * 16 + ".part"):  # of files.write_whole
         leftover.unlink()
     (folder / STATE).unlink(missing_ok=True)
 

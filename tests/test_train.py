@@ -52,10 +52,14 @@ def with_affine(backward):
     return all_of_them
 
 
-def attention_backward(dy, query, key, value):
+def probabilities(query, key, value):
     p = np.empty((*query.shape[:-2], query.shape[-1], query.shape[-1]), query.dtype)
     attention(query, key, value, probabilities=p)
-    return gradients.attention_backward(dy, query, key, value, p)
+    return p
+
+
+def attention_backward(dy, query, key, value, kept=None):
+    return gradients.attention_backward(dy, query, key, value, probabilities(query, key, value), kept)
 
 
 def embeddings_backward(dy, words, places):
@@ -83,7 +87,7 @@ KERNELS = {
         lambda x, teacher: gradients.distillation(x, teacher, given.TEMPERATURE)[0],
         lambda dy, x, teacher: (dy * gradients.distillation(x, teacher, given.TEMPERATURE)[1],),
     ),
-    "dropout": (lambda x, kept: x * kept, lambda dy, x, kept: (dy * kept,)),
+    "dropout": (lambda q, k, v, kept: v @ (probabilities(q, k, v) * kept), attention_backward),
 }
 
 
@@ -235,6 +239,14 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[:6] == pytest.approx([i / 6 for i in range(1, 7)]) and rates[-1] == pytest.approx(1 / 94)
     assert max(rates) == 1 and sorted(rates[6:], reverse=True) == rates[6:]
     assert train.learning_rate(0, 1, 1.0) == 1
+
+
+def test_every_step_has_its_own_learning_rate(monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "adamw", lambda state, gradients, lr, team: seen.append(lr))
+    model, settings = random_model("odd", "float32"), Settings(epochs=20, batch_tokens=30, lr=1e-3)
+    steps = len(list(train.train(model, windows_of("odd"), settings, train.State(trainable(model, False)))))
+    assert seen == [train.learning_rate(step, steps, 1e-3) for step in range(steps)] and len(set(seen)) > 10
 
 
 def test_an_epoch_has_every_window_once():
@@ -497,21 +509,55 @@ def test_on_other_threads_it_goes_on_with_a_warning(distill, tmp_path, capsys, m
     assert "begun on 7 threads, goes on on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("end", ["unlink", "predict"])
+def test_on_how_many_threads_it_was_begun_is_kept(distill, tmp_path, capsys, monkeypatch):
+    for steps, threads in ((1, 7), (2, 8)):
+        stop_after(monkeypatch, steps)
+        monkeypatch.setattr(train, "n_cores", lambda threads=threads: threads)
+        assert distill("--out", tmp_path / "new", "--epochs", 3) == 143
+    monkeypatch.setattr(schedule, "n_cores", lambda: 7)
+    capsys.readouterr()
+    assert distill("--out", tmp_path / "new", "--epochs", 3) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_stopped_while_the_model_is_written_it_ends_after_that(distill, tmp_path, capsys, monkeypatch):
+    written = train.write_checkpoint
+
+    def write(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        written(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "write_checkpoint", write)
+        patched.setattr(cli_training, "predict", None)
+        assert distill("--out", tmp_path / "new", "--eval", tmp_path / "squad.json") == 143
+    assert (
+        capsys.readouterr().out
+        == f"stopped after the last step, the model is in {tmp_path / 'new'}. The same call goes on.\n"
+    )
+    monkeypatch.setattr(cli_training, "_train", None)
+    assert distill("--out", tmp_path / "new", "--eval", tmp_path / "squad.json") == 0
+    assert "of 9 questions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("end", [(train, "clear_up"), (cli_training, "predict")])
 def test_ended_after_the_model_was_written_it_is_not_trained_again(distill, tmp_path, capsys, monkeypatch, end):
     def ends(*_, **__):
         raise KeyboardInterrupt
 
     evaluate = ["--eval", tmp_path / "squad.json"]
     with monkeypatch.context() as patched:
-        patched.setattr(*{"unlink": (Path, "unlink"), "predict": (cli_training, "predict")}[end], ends)
+        patched.setattr(*end, ends)
         assert distill("--out", tmp_path / "new", *evaluate) == 130
     (tmp_path / "new" / f"{'0' * 16}.part").write_bytes(b"half a state")
+    (tmp_path / "new" / "of-somebody-else.part").write_bytes(b"mine")
+    (tmp_path / "new" / "of-mine-16-chars.part").write_bytes(b"mine")
     before = weights(tmp_path / "new")
     monkeypatch.setattr(cli_training, "_train", None)
     assert distill("--out", tmp_path / "new", *evaluate) == 0
     assert "of 9 questions" in capsys.readouterr().out and weights(tmp_path / "new") == before
-    assert not [path.name for path in (tmp_path / "new").iterdir() if path.suffix == ".part" or "state" in path.name]
+    left = [path.name for path in (tmp_path / "new").iterdir() if path.suffix == ".part" or "state" in path.name]
+    assert sorted(left) == ["of-mine-16-chars.part", "of-somebody-else.part"]
     assert distill("--out", tmp_path / "new", "--seed", 5) == 2
     assert "holds a model already" in capsys.readouterr().err
 
@@ -521,7 +567,14 @@ def test_bad_questions_are_counted_and_left_out(distill, tmp_path, capsys):
     assert distill("--write-logits", tmp_path / "teacher.safetensors") == 0
     output, errors = capsys.readouterr()
     assert "logits of 9 windows" in output
-    assert "2 questions are blank or have no answer, 4 answers are not in their context" in errors
+    assert "2 questions of the file are blank or have no answer, 4 answers are not in their context" in errors
+
+
+def test_limit_counts_questions_that_are_not_blank_and_have_an_answer(distill, tmp_path, capsys):
+    squad(tmp_path / "squad.json", extra=[*BAD[4:], *BAD[:4], BAD[0] | {"id": "beyond"}])
+    assert distill("--write-logits", tmp_path / "teacher.safetensors", "--limit", 13) == 0
+    output, errors = capsys.readouterr()
+    assert "logits of 9 windows" in output and "2 questions of the file are blank" in errors and "4 answers" in errors
 
 
 def test_a_teacher_is_what_the_model_said(distill, tmp_path, cased):
@@ -547,6 +600,52 @@ def test_the_example_for_transformers_writes_such_a_teacher(distill, tmp_path, r
     for name in ours:
         np.testing.assert_allclose(theirs[name], ours[name], atol=1e-4)
     assert distill("--out", tmp_path / "new", "--teacher", tmp_path / "theirs.safetensors") == 0
+
+
+@pytest.mark.reference
+def test_the_example_tells_bert_the_question_from_the_context_and_refuses_another_vocabulary(
+    tmp_path, random_checkpoint, cased
+):
+    for name in ("torch", "transformers"):
+        pytest.importorskip(name, reason="needs transformers with PyTorch")
+    import torch
+    from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
+
+    torch.manual_seed(0)
+    student, teacher = random_checkpoint("cased"), tmp_path / "teacher"
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = BertForQuestionAnswering(BertConfig(vocab_size=SHAPES["cased"]["vocab_size"], **sizes)).eval()
+    torch.nn.init.normal_(bert.bert.embeddings.token_type_embeddings.weight)
+    bert.save_pretrained(teacher)
+    tokenizer = BertTokenizer.from_pretrained(student, do_lower_case=False)
+    tokenizer.save_pretrained(teacher)
+    questions = read_questions(squad(tmp_path / "squad.json"))
+    call = [
+        sys.executable,
+        EXAMPLE,
+        tmp_path / "squad.json",
+        "--student",
+        student,
+        "--teacher",
+        teacher,
+        "--limit",
+        "4",
+    ]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    subprocess.run([*call, "-o", tmp_path / "logits.safetensors"], check=True, env=environment)
+    ids, _, _ = train.training_windows(questions[:4], cased)
+    for question, logits in zip(questions, train.read_logits(tmp_path / "logits.safetensors", ids)):
+        with torch.no_grad():
+            output = bert(**tokenizer(question.question, question.context, return_tensors="pt"))
+        np.testing.assert_allclose(logits[0], output.start_logits[0], atol=1e-5)
+        np.testing.assert_allclose(logits[1], output.end_logits[0], atol=1e-5)
+
+    call[call.index(student)] = hub.find()
+    refused = subprocess.run(
+        [*call, "-o", tmp_path / "no.safetensors"], capture_output=True, text=True, env=environment
+    )
+    assert refused.returncode == 2 and "the teacher's vocabulary is not the student's" in refused.stderr
+    assert not (tmp_path / "no.safetensors").exists()
 
 
 def test_a_student_becomes_like_its_teacher(distill, tmp_path, cased):
@@ -585,18 +684,23 @@ def broken_teacher(path, metadata=None, **changes):
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
 
 
-def bfloat16_teacher(path):
-    save_file({name: tensor.astype(np.float16) for name, tensor in load_file(path).items()}, path)
+def renamed_teacher(path, dtype, name):
+    """With logits of a dtype that NumPy does not have, but of the size of this one."""
+    tensors = {name: tensor.astype(dtype) for name, tensor in load_file(path).items()}
+    save_file(tensors, path)
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
-    header = data[8:end].replace(b'"F16"', b'"BF16"')
+    before = {np.float16: b'"F16"', np.uint8: b'"U8"'}[dtype]
+    header = data[8:end].replace(before, name)
     path.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 
 @pytest.mark.parametrize("change, message", [
     (lambda path: path.unlink(), "No such file"),
     (lambda path: path.write_bytes(b"no logits"), "teacher.safetensors: not a readable file of logits"),
-    (lambda path: bfloat16_teacher(path), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: renamed_teacher(path, np.float16, b'"BF16"'), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: renamed_teacher(path, np.uint8, b'"F8_E4M3"'), "teacher.safetensors: not a readable file of logits"),
+    (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"].astype(np.int32)), "need a finite float32 for each of"),
     (lambda path: broken_teacher(path, end_logits=load_file(path)["end_logits"].astype(np.float64) * 1e300), "need a finite float32"),
     (lambda path: broken_teacher(path, end_logits=None), "not a readable file of logits"),
     (lambda path: broken_teacher(path, lengths=np.array([3, 4])), "not of these questions, or cut into tokens otherwise"),
@@ -640,6 +744,21 @@ def test_a_model_is_not_overwritten(distill, tmp_path, capsys, name):
     assert distill("--out", tmp_path / "new") == 2
     assert "holds a model already" in capsys.readouterr().err
     assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"mine"]
+
+
+def test_a_file_that_only_has_the_name_of_ours_is_not_ours(distill, tmp_path, capsys):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.safetensors").write_bytes(b"mine")
+    (tmp_path / "new" / "training.json").write_text("[]")
+    assert distill("--out", tmp_path / "new") == 2
+    assert "holds a model already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["--teacher", "--eval"])
+def test_what_writing_logits_does_not_need_is_refused(distill, tmp_path, capsys, name):
+    assert distill("--write-logits", tmp_path / "teacher.safetensors", name, tmp_path / "squad.json") == 2
+    assert "--write-logits does not train. Leave --teacher and --eval out." in capsys.readouterr().err
+    assert not (tmp_path / "teacher.safetensors").exists()
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_computed(distill, tmp_path, capsys, monkeypatch):

@@ -66,6 +66,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
     check_integer("--save-every", arguments.save_every, 1)
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
+    if arguments.write_logits is not None and (arguments.teacher or arguments.eval is not None):
+        raise ValueError("--write-logits does not train. Leave --teacher and --eval out.")
     held_out = [] if arguments.eval is None else read_squad(arguments.eval)
     source = hub.find(arguments.init)
     qa = QuestionAnswerer.from_pretrained(source)
@@ -74,8 +76,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
     ids, answers, misplaced = train.training_windows(questions, qa)
     if left_out or misplaced:
         warn(
-            f"{len(left_out)} questions are blank or have no answer, {len(misplaced)} answers are not in their context "
-            "or too long for a window."
+            f"{len(left_out)} questions of the file are blank or have no answer, {len(misplaced)} answers are not in their "
+            "context or too long for a window."
         )
     if not ids:
         raise ValueError(f"{arguments.file}: holds no question to train with.")
@@ -83,7 +85,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
         logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
         train.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
         return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
-    teachers = [train.read_logits(path, ids) for path in arguments.teacher]
+    windows = train.with_teachers(ids, answers, [train.read_logits(path, ids) for path in arguments.teacher])
     about = settings._asdict() | {
         "questions": len(questions) - len(misplaced),
         "tokens_sha256": train.integers_sha256(ids),
@@ -93,7 +95,6 @@ def _distill(arguments: argparse.Namespace) -> Result:
     }
     folder = Path(arguments.out)
     if not train.is_trained(folder, about):
-        windows = train.with_teachers(ids, answers, teachers)
         stopped = _train(qa, windows, settings, folder, source, about, arguments.save_every)
         if stopped:
             return stopped
@@ -120,10 +121,10 @@ def _train(
     path = folder / train.STATE
     state = train.State(train.trainable(qa.model, settings.freeze_words))
     if path.exists():
-        begun_with = state.load(path, about)
-        if begun_with != schedule.n_cores():
+        state.load(path, about)
+        if state.threads != schedule.n_cores():
             warn(
-                f"begun on {begun_with} threads, goes on on {schedule.n_cores()}: the weights will differ in their last digits."
+                f"begun on {state.threads} threads, goes on on {schedule.n_cores()}: the weights will differ in their last digits."
             )
     else:
         try:
@@ -155,6 +156,8 @@ def _train(
             if caught:
                 return f"stopped after step {done}, saved in {path}. The same call goes on.", 128 + caught[0]
         train.write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
+        if caught:
+            return f"stopped after the last step, the model is in {folder}. The same call goes on.", 128 + caught[0]
     finally:
         clear_bar()
         for number, handler in before.items():

@@ -14,18 +14,19 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
 def operations() -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
     """What each is given, and the gradient of the loss by what it gives."""
     x = random(6, 5)
-    kept = ((random(6, 5, seed=9) > 0) * np.float32(2)).astype(np.float32)
+    query_key_value = [random(2, 3, 5, seed=s) for s in (0, 1, 2)]
+    kept = ((random(2, 5, 5, seed=9) > 0) * np.float32(2)).astype(np.float32)
     one = np.float32(1)
     return {
         "linear": ([x, random(4, 6, seed=1), random(4, seed=2)], random(4, 5, seed=3)),
         "gelu": ([3 * x], random(6, 5, seed=3)),
         "softmax": ([x], random(6, 5, seed=3)),
         "layer_norm": ([x, random(6, seed=1), random(6, seed=2)], random(6, 5, seed=3)),
-        "attention": ([random(2, 3, 5, seed=s) for s in (0, 1, 2)], random(2, 3, 5, seed=3)),
+        "attention": (query_key_value, random(2, 3, 5, seed=3)),
         "embeddings": ([random(5, 6), random(4, 6, seed=1)], random(6, 4, seed=3)),
         "cross_entropy": ([random(7)], one),
         "distillation": ([random(7), random(7, seed=1)], one),
-        "dropout": ([x, kept], random(6, 5, seed=3)),
+        "dropout": ([*query_key_value, kept], random(2, 3, 5, seed=3)),
     }
 
 

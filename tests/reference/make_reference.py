@@ -254,7 +254,7 @@ TORCH = {
         * gradients.TEMPERATURE**2
         + 0 * teacher.sum()
     ),
-    "dropout": lambda x, kept: x * kept,
+    "dropout": lambda q, k, v, kept: v @ ((k.mT @ q / q.shape[-2] ** 0.5).softmax(-2) * kept),
 }
 
 
