@@ -4,11 +4,11 @@
     python benchmarks/batch.py --squad dev-v1.1.json.gz [--limit 1000] [--rounds 3]
 
 The same first questions of SQuAD dev in each, with the embedded checkpoint, from the start of the process to the output
-in its place, in turns; medians. Beside it the same questions through QuestionAnswerer in this process, loaded already, on
-all cores: what is less than that is the overhead of files, blocks and engines. Start: the same call on a file of one
-question, which is what does not grow with the rows. Files and blocks: the rows twenty times over through everything but the
-model, which is what one reader can feed. Memory, of one worker (of the process itself where there are none)
-while it computes, the highest seen: resident is all its pages, own those that nobody shares.
+in its place, in turns; medians. Beside it the same questions through QuestionAnswerer in this process, loaded already,
+on all cores: what is less than that is the overhead of files, blocks and engines. Start: the same call on a file of one
+question, which is what does not grow with the rows. Files and blocks: the rows twenty times over through everything but
+the model, which is what one reader can feed. Memory, of one worker (of the process itself where there are none) while
+it computes, the highest seen: resident is all its pages, own those that nobody shares. Runs on Linux.
 """
 
 import argparse
@@ -40,12 +40,12 @@ def cluster(folder: Path):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", "127.0.0.1"]
     started = [subprocess.Popen([*command, "--port", "0", "--scheduler-file", str(file)], **quiet)]
-    while not file.exists() or not file.read_text():
+    while not file.exists() or not file.read_text(encoding="utf-8"):
         time.sleep(0.1)
-    address = json.loads(file.read_text())["address"]
+    address = json.loads(file.read_text(encoding="utf-8"))["address"]
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
-    for _ in range(WORKERS):
-        started.append(subprocess.Popen([*command, "--no-dashboard", "--local-directory", str(folder)], **quiet))
+    command += ["--no-dashboard", "--local-directory", str(folder)]
+    started += [subprocess.Popen(command, **quiet) for _ in range(WORKERS)]
     try:
         yield address, [process.pid for process in started[1:]]
     finally:
@@ -57,7 +57,7 @@ def cluster(folder: Path):
 def children(parent: int) -> list[int]:
     """The processes that one has started."""
     try:
-        text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+        text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8")
     except OSError:
         return []
     return [int(number) for number in text.split()]
@@ -66,7 +66,7 @@ def children(parent: int) -> list[int]:
 def memory(process: int) -> tuple[float, float]:
     """Resident and own, in MB."""
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     except OSError:
         return 0.0, 0.0
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
@@ -115,8 +115,9 @@ def main() -> None:
     qa = QuestionAnswerer.from_pretrained()
     with tempfile.TemporaryDirectory() as name, cluster(Path(name)) as (address, workers):
         source, one = Path(name) / "in.jsonl", Path(name) / "one.jsonl"
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        one.write_text(json.dumps(rows[0]) + "\n")
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        source.write_text(lines, encoding="utf-8")
+        one.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
         engines = {
             "one process": ([], []),
             f"{WORKERS} workers": (["--workers", str(WORKERS)], []),
@@ -125,7 +126,7 @@ def main() -> None:
         for options, processes in engines.values():
             run(one, options, processes)  # not counted: files come into the system's cache, workers load the model
         many = Path(name) / "many.jsonl"
-        many.write_text(source.read_text() * 20)
+        many.write_text(lines * 20, encoding="utf-8")
         feeding = statistics.median(20 * len(rows) / fed(many) for _ in range(arguments.rounds))
         bare, runs = [], {engine: [] for engine in engines}
         for _ in range(arguments.rounds):
@@ -137,14 +138,15 @@ def main() -> None:
                 runs[engine].append((run(source, options, processes), run(one, options, processes)[0]))
     count, rate = len(rows), len(rows) / statistics.median(bare)
     print(
-        f"embedded checkpoint, {count} questions, {os.cpu_count()} cores, numpy {np.__version__}, medians of {arguments.rounds}"
+        f"embedded checkpoint, {count} questions, {os.cpu_count()} cores, numpy {np.__version__}, "
+        f"medians of {arguments.rounds}"
     )
     print(f"{'':22}{'a second':>9}{'of bare':>9}{'start, s':>10}{'resident, MB':>14}{'own, MB':>9}")
     print(f"{'QuestionAnswerer, bare':22}{rate:>9.1f}")
     print(f"{'files and blocks alone':22}{feeding:>9.0f}")
     for engine, measured in runs.items():
         speed = statistics.median(count / whole for (whole, _), _ in measured)
-        share = statistics.median(taken / whole for taken, ((whole, _), _) in zip(bare, measured))
+        share = statistics.median(taken / whole for taken, ((whole, _), _) in zip(bare, measured, strict=True))
         start = statistics.median(start for _, start in measured)
         resident, own = (max(one[1][i] for one, _ in measured) for i in range(2))
         print(f"{engine:22}{speed:>9.1f}{share:>9.2f}{start:>10.2f}{resident:>14.0f}{own:>9.0f}")

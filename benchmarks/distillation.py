@@ -20,7 +20,7 @@ from numpy_distilbert import DistilBertForQuestionAnswering
 from numpy_distilbert.parameters import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, random_weights  # noqa: E402
+from reference.checkpoints import SHAPES, random_weights
 
 LAYERS = 12, 6
 CASES = (1, 32), (1, 128), (1, 384), (8, 128)
@@ -49,7 +49,7 @@ def main() -> None:
             rounds.append(seconds)
         rounds = rounds[1:]
         ratio = statistics.median(twelve / six for twelve, six in rounds)
-        times = "".join(f"{statistics.median(column) * 1000:>9.1f} ms" for column in zip(*rounds))
+        times = "".join(f"{statistics.median(column) * 1000:>9.1f} ms" for column in zip(*rounds, strict=True))
         print(f"{f'{batch} x {length}':<10}{times}{ratio:>8.2f}", flush=True)
 
 

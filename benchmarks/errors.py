@@ -19,12 +19,12 @@ from numpy_distilbert import hub
 from numpy_distilbert.trace import record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from trace_pytorch import capture  # noqa: E402
+from trace_pytorch import capture
 
 QUESTION = "Which of the two boats came back, and when?"
 CONTEXT = (
-    "On the last night of March a storm came in from the north. Two boats were out, the Petrel and the Anna. The Petrel "
-    "was never seen again; the Anna came back on the third of April, without her mast, and was sold for timber. "
+    "On the last night of March a storm came in from the north. Two boats were out, the Petrel and the Anna. The "
+    "Petrel was never seen again; the Anna came back on the third of April, without her mast, and was sold for timber. "
 ) * 4
 
 

@@ -31,8 +31,9 @@ from numpy_distilbert import DistilBertForQuestionAnswering
 from numpy_distilbert.parameters import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, random_weights, write_checkpoint  # noqa: E402
+from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 
+# fmt: skip, as the formatter would give each number a line
 RAGGED = [
     61, 89, 106, 115, 121, 126, 130, 134, 138, 141, 145, 149, 152, 156, 160, 165,
     169, 174, 179, 184, 189, 195, 201, 207, 214, 223, 234, 247, 263, 283, 313, 384,
@@ -48,6 +49,7 @@ CASES = {
 NEEDS = {"torch": ("torch", "transformers"), "onnxruntime": ("onnxruntime", "onnx", "torch", "transformers")}
 TURN, REST = 0.3, 0.25  # seconds: of runs in a turn, at least one; between turns
 PEAK_SIZE = 2048
+BLAS_THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
 CHECKPOINTS = 20
 ERROR_LENGTHS = 128, 384
 
@@ -97,9 +99,15 @@ def onnxruntime(folder: Path, cores: int) -> Callable:
     with tempfile.TemporaryDirectory() as temporary:
         path = f"{temporary}/model.onnx"
         torch.onnx.export(
-            Logits(), (example, example), path, input_names=inputs, output_names=["start_logits", "end_logits"],
-            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in inputs}, opset_version=17, dynamo=False,
-        )  # fmt: skip
+            Logits(),
+            (example, example),
+            path,
+            input_names=inputs,
+            output_names=["start_logits", "end_logits"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in inputs},
+            opset_version=17,
+            dynamo=False,
+        )
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})
 
@@ -137,12 +145,16 @@ class Contender:
     def __init__(self, name: str, folder: Path, cores: int) -> None:
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         if cores == 1:
-            environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            environment |= dict.fromkeys(BLAS_THREADS, "1")
         command = [sys.executable, __file__, "--contender", name, "--cores", str(cores), "--model", str(folder)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
             env=environment,
-        )  # fmt: skip
+        )
         if self.process.stdout.readline() != "ready\n":
             raise SystemExit(f"{name} does not start. See why: {' '.join(command)}")
 
@@ -152,6 +164,10 @@ class Contender:
         seconds = float(self.process.stdout.readline())
         time.sleep(REST)
         return seconds
+
+
+def cores_of_this_process() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def operations(config: Config, lengths: list[int]) -> int:
@@ -233,7 +249,7 @@ def main() -> None:
     print(f"numpy {np.__version__} ({blas['name']} {blas['version']}), threadpoolctl {fast}\n")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.model or write_checkpoint(Path(temporary), "published")
-        for cores in sorted({len(os.sched_getaffinity(0)), 1}, reverse=True):
+        for cores in sorted({cores_of_this_process(), 1}, reverse=True):
             race(folder, names, cores, arguments.cases, arguments.rounds)
     if "torch" in names and not arguments.model:
         rounding_errors()

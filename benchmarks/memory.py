@@ -3,8 +3,9 @@
     python benchmarks/memory.py [--model FOLDER] [--megabytes 5]
 
 The first two are a float32 checkpoint of the published shape (--model: another one) being loaded, with the time that
-takes once the file is in the system's cache, and answering a question of 384 tokens. The others are a document of that many megabytes, and one of a fifth of them, on a small random
-checkpoint, as the document's share does not depend on the model: tokenized, and answered. Runs on Linux.
+takes once the file is in the system's cache, and answering a question of 384 tokens. The others are a document of that
+many megabytes, and one of a fifth of them, on a small random checkpoint, as the document's share does not depend on the
+model: tokenized, and answered. Runs on Linux.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, random_weights, write_checkpoint  # noqa: E402
+from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 
 MEGABYTE = 10**6
 WORDS = "the keeper of the old lamp wrote that a storm came in from the north and two boats were lost".split()
@@ -27,7 +28,7 @@ WORDS = "the keeper of the old lamp wrote that a storm came in from the north an
 
 def peak() -> float:
     """Of this process, in megabytes. (getrusage would count what its parent had.)"""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(status["VmHWM"].split()[0]) * 1024 / MEGABYTE
 
 
@@ -42,8 +43,9 @@ def small_checkpoint(folder: Path) -> Path:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "?", *sorted(set(WORDS))]
     config = SHAPES["one_head"] | {"vocab_size": len(pieces), "max_position_embeddings": 512}
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "distilbert", "activation": "gelu"} | config))
-    (folder / "vocab.txt").write_text("\n".join(pieces))
+    values = {"model_type": "distilbert", "activation": "gelu"} | config
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
     save_file(random_weights(config, seed=0), folder / "model.safetensors")
     return folder
 

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 
 from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, hub
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
-from reference.checkpoints import SHAPES, write_checkpoint  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from reference.checkpoints import SHAPES, write_checkpoint
 
+REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
 LIMIT = 2e-5
 
 
@@ -35,13 +35,13 @@ def logits(name: str, folder: Path, tensors: dict[str, np.ndarray]) -> None:
     )
     hidden = max(
         difference(ours[:, positions], theirs, mask[:, positions] == 1)
-        for ours, theirs in zip(output.hidden_states, tensors[f"{name}.hidden_states"])
+        for ours, theirs in zip(output.hidden_states, tensors[f"{name}.hidden_states"], strict=True)
     )
     print(f"{name:<10} {ids.shape[0]} x {ids.shape[1]:<4} {hidden:14.1e} {head:14.1e}   limit {LIMIT:.0e}")
 
 
 def answers() -> None:
-    file = json.loads((TESTS / "reference" / "answers.json").read_text())
+    file = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))
     cases = [case for case in file["cases"] if case["casing"] == "uncased"]
     qa, same, worst = QuestionAnswerer.from_pretrained(), 0, 0.0
     for case in cases:
@@ -56,7 +56,7 @@ def answers() -> None:
 def main() -> None:
     print(f"against PyTorch 2.13.0 and transformers 5.2.0, float32; numpy {np.__version__}")
     print(f"{'checkpoint':<10} {'batch':<8} {'hidden states':>14} {'logits':>14}")
-    tensors = load_file(TESTS / "reference" / "logits.safetensors")
+    tensors = load_file(REFERENCE / "logits.safetensors")
     with tempfile.TemporaryDirectory() as temporary:
         for name in SHAPES:
             logits(name, write_checkpoint(Path(temporary) / name, name), tensors)

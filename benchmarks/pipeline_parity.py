@@ -29,11 +29,13 @@ SETTINGS = {  # name: options, every which question, long contexts
     "no word alignment": ({"align_to_words": False, "top_k": 3}, 10, False),
     "small windows": (SMALL, 10, False),
     "small, all options": (
-        SMALL | {"top_k": 4, "handle_impossible_answer": True, "align_to_words": False, "max_answer_len": 30}, 10, False,
+        SMALL | {"top_k": 4, "handle_impossible_answer": True, "align_to_words": False, "max_answer_len": 30},
+        10,
+        False,
     ),
     "long contexts": ({}, 100, True),
     "long, top_k": ({"top_k": 5, "handle_impossible_answer": True}, 100, True),
-}  # fmt: skip
+}
 LIMIT = 1e-4
 
 
@@ -57,7 +59,8 @@ def compare(pairs: list[tuple[str, str]], ours: list, theirs: list, impossible: 
     same, worst, different = 0, 0.0, []
     for (question, _), mine, reference in zip(pairs, map(as_list, ours), map(as_list, theirs), strict=True):
         reference = [answer for answer in reference if impossible or answer != PHANTOM]
-        worst = np.max([worst, *(abs(a["score"] - b["score"]) for a, b in zip(mine, reference))])  # nan stays nan
+        pairs_of_answers = zip(mine, reference, strict=False)  # that one has more of them is seen below
+        worst = np.max([worst, *(abs(a["score"] - b["score"]) for a, b in pairs_of_answers)])  # nan stays nan
         if [place(answer) for answer in mine] == [place(answer) for answer in reference]:
             same += 1
         else:

@@ -18,9 +18,13 @@ class Reference:
 
     def __init__(self, python: str, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [python, __file__, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
+            [python, __file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
         self.versions = self.process.stdout.readline().strip()
         if not self.versions:
             raise SystemExit(f"{python} has no transformers {NEEDED} with PyTorch. Name one that has with --reference.")
@@ -45,7 +49,7 @@ def main() -> None:
     print(f"transformers {transformers.__version__}, torch {torch.__version__}", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        questions, contexts = (list(texts) for texts in zip(*job["pairs"]))
+        questions, contexts = (list(texts) for texts in zip(*job["pairs"], strict=True))
         start = time.perf_counter()
         answers = qa(question=questions, context=contexts, **job["options"])
         seconds = time.perf_counter() - start

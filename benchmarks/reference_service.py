@@ -6,6 +6,7 @@ python benchmarks/reference_service.py FOLDER THREADS     prints its URL when it
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 NEEDED = "5.2.0"
 
@@ -28,7 +29,7 @@ def main() -> None:
 
     async def answer(request):
         body = await request.json()
-        call = lambda: pipe(**body["inputs"], **body.get("parameters", {}))  # noqa: E731
+        call = partial(pipe, **body["inputs"], **body.get("parameters", {}))
         return JSONResponse(await asyncio.get_running_loop().run_in_executor(pool, call))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -5,9 +5,9 @@
     python benchmarks/serve.py --squad dev-v1.1.json.gz [--reference PYTHON] [--seconds 20] [--rounds 3]
 
 Both answer the first questions of SQuAD dev with the embedded checkpoint, in float32, in a process of their own on all
-cores, which the clients share with them. Each client keeps a connection and sends its next question when it has the answer to the last.
-The services take turns; the reference computes in as many threads at a time (of 1 and 4) as serve 16 clients faster. Of each number
-of clients: medians of the rounds, and the median ratio of requests per second.
+cores, which the clients share with them. Each client keeps a connection and sends its next question when it has the
+answer to the last. The services take turns; the reference computes in as many threads at a time (of 1 and 4) as serve
+16 clients faster. Of each number of clients: medians of the rounds, and the median ratio of requests per second.
 """
 
 import argparse
@@ -99,7 +99,8 @@ def main() -> None:
         if service is not theirs:
             service.process.kill()
     print(
-        f"embedded checkpoint, {os.cpu_count()} cores, {len(bodies)} questions, {arguments.rounds} rounds of {arguments.seconds:.0f} s"
+        f"embedded checkpoint, {os.cpu_count()} cores, {len(bodies)} questions, "
+        f"{arguments.rounds} rounds of {arguments.seconds:.0f} s"
     )
     print(f"transformers computes in {best} threads at a time")
     print(f"{'':10}{'requests a second':>24}{'p50, ms':>18}{'p99, ms':>18}")

@@ -25,7 +25,7 @@ from numpy_distilbert import QuestionAnswerer, hub
 from numpy_distilbert.squad import read_questions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, write_checkpoint  # noqa: E402
+from reference.checkpoints import SHAPES, write_checkpoint
 
 BATCH_SIZES = 1, 2, 4, 8, 16, 32
 SQUARES = 20
@@ -54,7 +54,7 @@ def race(name: str, folder: Path, pairs: list[tuple[str, str]], arguments: argpa
         bound.append((time.perf_counter() - start) / SQUARES * work)
         time.sleep(REST)
         theirs.append(reference.answer(pairs, batch_size=best)[1])
-    ratio = statistics.median(b / a for a, b in zip(ours, theirs))
+    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
     rates = [len(pairs) / statistics.median(seconds) for seconds in (ours, theirs, bound)]
     print(f"{name:<16} {rates[0]:>9.1f} {rates[1]:>9.1f} {best:>11} {ratio:>7.2f} {rates[2]:>9.1f}", flush=True)
     reference.process.kill()

@@ -30,7 +30,7 @@ from tokenizers import BertWordPieceTokenizer
 from numpy_distilbert import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.texts import generated_strings, known  # noqa: E402
+from reference.texts import generated_strings, known
 
 SURROGATES = range(0xD800, 0xE000)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -106,7 +106,7 @@ def throughput(vocab: dict[str, int], lowercase: bool, contexts: list[str], roun
         begin = time.perf_counter()
         for text in contexts:
             encoding = encode(text)
-            encoding.ids, encoding.offsets
+            _ = encoding.ids, encoding.offsets
         return time.perf_counter() - begin
 
     theirs = BertWordPieceTokenizer(vocab, lowercase=lowercase)
@@ -119,7 +119,7 @@ def throughput(vocab: dict[str, int], lowercase: bool, contexts: list[str], roun
         warm.append(run(ours))
     print(f"  {'':<24} {'million tokens/s':>16} {'times the reference':>20}")
     for name, times in (("tokenizers, one by one", reference), ("ours, cold", cold), ("ours, warm", warm)):
-        ratio = statistics.median(r / t for r, t in zip(reference, times))
+        ratio = statistics.median(r / t for r, t in zip(reference, times, strict=True))
         print(f"  {name:<24} {count / statistics.median(times) / 1e6:>16.2f} {ratio:>20.2f}")
 
 
@@ -165,7 +165,7 @@ def main() -> int:
         for path in arguments.vocab
     ]
     print(f"tokenizers {tokenizers.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores")
-    for path, vocab in zip(arguments.vocab, vocabularies):
+    for path, vocab in zip(arguments.vocab, vocabularies, strict=True):
         print(
             f"{path.name}, {len(vocab):,} pieces, {len(contexts):,} contexts, one thread, medians of {arguments.rounds}"
         )

@@ -3,9 +3,10 @@
     pip install "numpy-distilbert[fast]" torch==2.13.0 transformers==5.2.0
     python benchmarks/train.py --squad dev-v1.1.json.gz [--rounds 3] [--dropout 0.1]
 
-Both take the same steps, forth and back and AdamW, word embeddings frozen: once of windows drawn at random, which PyTorch
-has to pad, and once of windows of about one length. Every turn is a process of its own; the ratio is the median over the
-rounds of our tokens per second divided by theirs. Peak resident sizes are those of the last turn.
+Both take the same steps, forward, backward and AdamW, word embeddings frozen: once of windows drawn at random, which
+PyTorch has to pad, and once of windows of about one length. Every turn is a process of its own; the ratio is the median
+over the rounds of our tokens per second divided by theirs. Peak resident sizes are those of the last turn. Runs on
+Linux.
 """
 
 import argparse
@@ -32,7 +33,7 @@ QUESTIONS, WARM, STEPS, BATCH_TOKENS = 4000, 2, 8, 4096
 
 def peak() -> float:
     """Of this process, in megabytes."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(status["VmHWM"].split()[0]) * 1024 / 10**6
 
 
@@ -54,7 +55,7 @@ def pytorch(qa: QuestionAnswerer, windows: list[Window], settings: Settings) -> 
     import torch
     from transformers import DistilBertForQuestionAnswering
 
-    options = {name: settings.dropout for name in ("dropout", "attention_dropout", "qa_dropout")}
+    options = dict.fromkeys(("dropout", "attention_dropout", "qa_dropout"), settings.dropout)
     model = DistilBertForQuestionAnswering.from_pretrained(
         hub.find(), dtype=torch.float32, attn_implementation="sdpa", **options
     ).train()
@@ -83,7 +84,7 @@ def pytorch(qa: QuestionAnswerer, windows: list[Window], settings: Settings) -> 
 def turn(arguments: argparse.Namespace) -> None:
     qa = QuestionAnswerer.from_pretrained()
     ids, answers, _ = training_windows(read_questions(arguments.squad, [])[:QUESTIONS], qa)
-    windows = chosen([Window(*window) for window in zip(ids, answers)], arguments.like)
+    windows = chosen([Window(*window) for window in zip(ids, answers, strict=True)], arguments.like)
     settings = Settings(batch_tokens=BATCH_TOKENS, dropout=arguments.dropout, freeze_words=True, epochs=2)
     step = {"ours": ours, "pytorch": pytorch}[arguments.turn](qa, windows, settings)
     for _ in range(WARM):
@@ -104,8 +105,9 @@ def main() -> None:
     if arguments.turn:
         return turn(arguments)
     print(
-        f"{platform.machine()}, {n_cores()} cores, {arguments.rounds} rounds of {STEPS} steps of {BATCH_TOKENS} tokens, "
-        f"dropout {arguments.dropout:g}; numpy {np.__version__}, torch {version('torch')}, transformers {version('transformers')}"
+        f"{platform.machine()}, {n_cores()} cores, {arguments.rounds} rounds of {STEPS} steps of {BATCH_TOKENS} "
+        f"tokens, dropout {arguments.dropout:g}; numpy {np.__version__}, torch {version('torch')}, "
+        f"transformers {version('transformers')}"
     )
     print(f"{'windows':<16}{'ours':>10}{'PyTorch':>10}{'ratio':>8}   tokens a second; peak MB")
     for name, like in (("as drawn", []), ("of one length", ["--like"])):

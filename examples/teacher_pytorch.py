@@ -1,8 +1,9 @@
-"""Write what a model of transformers says about the questions of a SQuAD file, as a teacher for `numpy-distilbert distill`.
+"""Write the logits of a model of transformers for the questions of a SQuAD file: a teacher for `distill --teacher`.
 
     pip install torch transformers
-    python examples/teacher_pytorch.py train.json --student weights/distilbert-mini-uncased-squad --teacher FOLDER -o logits.safetensors
-    numpy-distilbert distill train.json --init weights/distilbert-mini-uncased-squad --out new --teacher logits.safetensors
+    STUDENT=weights/distilbert-mini-uncased-squad
+    python examples/teacher_pytorch.py train.json --student $STUDENT --teacher FOLDER -o logits.safetensors
+    numpy-distilbert distill train.json --init $STUDENT --out new --teacher logits.safetensors
 
 The teacher may be any model for question answering, of any size, whose vocabulary is the student's: BERT as well as
 DistilBERT. docs/teachers.md has the format.

@@ -2,11 +2,12 @@
 
     pip install torch transformers
     numpy-distilbert trace "Who kept the log?" --context "Maren Holt kept its log." -o ours.safetensors
-    python examples/trace_pytorch.py ours.safetensors --model weights/distilbert-mini-uncased-squad -o theirs.safetensors
+    python examples/trace_pytorch.py ours.safetensors \\
+        --model weights/distilbert-mini-uncased-squad -o theirs.safetensors
     numpy-distilbert compare ours.safetensors theirs.safetensors
 
 The token ids are those in the first file. A module's output is caught by a forward hook, what it is given by a hook
-before it. The scores pass through a function that no hook sees, so they are computed again from the q and k it is given.
+before it. The scores pass through a function that no hook sees: they are computed again from the q and k it is given.
 """
 
 import argparse

@@ -32,7 +32,7 @@ def check_bool(name: str, value: object) -> None:
 def check_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
     """float32 or float64. Raises ValueError or TypeError for anything else."""
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.") from error
     if dtype is None or found not in (np.float32, np.float64):

@@ -1,12 +1,12 @@
-"""Files of questions answered: in blocks, on threads, processes or a cluster, and gone on with after any end.
+"""Files of questions answered: in blocks, on threads, processes or a cluster. Every interruption can be resumed.
 
 The rows of a file are cut into blocks, by nothing but the file itself. A block is computed by one thread, wherever that
-is, so its numbers do not depend on how many there are. Its answers become a file of their own in OUT.parts, written whole:
-either it is there, or the block is computed again. When all are there, the input is read once more and put together with
-them to OUT, in its order, which appears when it is complete.
+is, so its numbers do not depend on how many there are. Its answers become a file of their own in OUT.parts, written
+whole: either it is there, or the block is computed again. When all are there, the input is read once more and put
+together with them to OUT, in its order, which appears when it is complete.
 
-Blocks go to an Executor, as the standard library has them: threads here, processes forked from this one, which share its
-weights, or the workers of a Dask cluster, which load them once each.
+Blocks go to an Executor, as the standard library has them: threads here, processes forked from this one, which share
+its weights, or the workers of a Dask cluster, which load them once each.
 """
 
 import asyncio
@@ -14,23 +14,21 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
-from itertools import count
-from multiprocessing import get_all_start_methods, get_context
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from . import __version__, hub, schedule
 from .checkpoint import CheckpointError
-from .files import read_json, write_whole
+from .files import read_json, replace, write_whole
 from .inputs import Pair
 from .qa import QuestionAnswerer
 from .rows import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, parquet_schema, read_rows, write_lines, write_parquet
@@ -120,12 +118,15 @@ def threads(model: Model) -> Iterator[tuple[Executor, int]]:
 @contextmanager
 def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
     """An engine: so many processes, of one thread each, which share the weights of this one. Raises ValueError where
-    processes cannot be forked, or without threadpoolctl.
+    processes cannot be forked safely, or BLAS cannot be held to one thread.
     """
-    if "fork" not in get_all_start_methods():
-        raise ValueError("this system cannot fork processes. Leave --workers out, or use --scheduler.")
+    # Windows cannot fork. macOS can, but libraries of the system, a BLAS among them, may crash or hang in the child.
+    if sys.platform == "win32" or sys.platform == "darwin":
+        raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
     if schedule.BLAS is None:
-        raise ValueError('threadpoolctl is needed for workers. Run: pip install "numpy-distilbert[batch]"')
+        raise ValueError(
+            'workers need threadpoolctl, and a BLAS library that it knows. Run: pip install "numpy-distilbert[batch]"'
+        )
     load(model)
     context = get_context("fork")
     reader, writer = context.Pipe(duplex=False)
@@ -140,7 +141,8 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
             # futures are not cancelled: before Python 3.12 the pool fails on those when its workers end
             writer.send_bytes(b"end")
             if sys.version_info < (3, 11, 5):  # else it waits for ever for a worker to read what it is being sent
-                executor._call_queue._reader.close()  # type: ignore[attr-defined]
+                pool: Any = executor
+                pool._call_queue._reader.close()
             raise
 
 
@@ -200,9 +202,10 @@ def answer_file(
 ) -> Summary:
     """Answer every row of source in output.
 
-    engine: threads, processes or cluster; resume: go on with OUT.parts; strict: a bad row is the end, before anything is
-    computed; progress: is told now and then, as Progress says.
-    Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing fails.
+    engine: threads, processes or cluster; resume: from what is in OUT.parts; strict: a bad row is the end, before
+    anything is computed; progress: is told now and then, as Progress says.
+    Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing
+    fails.
     """
     as_parquet = kind_of(output, (JSON_LINES, PARQUET)) is PARQUET
     if output.exists() and not output.is_file():
@@ -225,23 +228,21 @@ def answer_file(
         return Summary(total, total - errors, errors, total - errors)
     kept = _compute(source, parts, model, engine, total, progress)
     whole = parts / "output"
-    with write_whole(whole, binary=True) as file:
-        rows = _watched(records(source, parts), "writing", total, progress)
+    written = _watched(records(source, parts), "writing", total, progress)
+    with write_whole(whole, binary=True) as file, closing(written) as rows:
         if as_parquet:
             write_parquet(file, rows, schema)
         else:
             write_lines(file, rows)
     if hub.sha256(source) != about["source"]:
         raise ValueError(f"{source}: has changed since the run began. Begin again.")
-    if output.exists():
-        shutil.copymode(output, whole)
-    os.replace(whole, output)
+    replace(whole, output)
     _write(parts / FINISHED, about)
     _remove(parts)
     return Summary(total, total - errors, errors, kept)
 
 
-def _watched(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Iterator[Item]:
+def _watched(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Generator[Item, None, None]:
     progress(what, 0, total, 0)
     for done, row in enumerate(rows, 1):
         yield row
@@ -302,8 +303,8 @@ def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int
 
     with engine as (executor, at_a_time):
         progress("answering", 0, total, 0)
-        for path, block in zip(_paths(parts), blocks(read_rows(source))):
-            pairs = pairs_of(block)
+        for number, block in enumerate(blocks(read_rows(source))):
+            path, pairs = _part(parts, number), pairs_of(block)
             if not pairs or _answers(path, pairs) is not None:
                 kept += len(pairs)
                 done += len(block)
@@ -335,9 +336,9 @@ def _as_stopped() -> Iterator[None]:
         ) from error
 
 
-def _paths(parts: Path) -> Iterator[Path]:
-    """Of the answers of each block."""
-    return (parts / f"{number:08}.json" for number in count())
+def _part(parts: Path, number: int) -> Path:
+    """The file of a block's answers."""
+    return parts / f"{number:08}.json"
 
 
 def _sha256(pairs: list[Pair]) -> str:
@@ -355,9 +356,9 @@ def _answers(path: Path, pairs: list[Pair]) -> list[dict[str, Any]] | None:
 
 def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
     """The rows of the output. Raises ValueError if the answers are not to these."""
-    for path, block in zip(_paths(parts), blocks(read_rows(source))):
+    for number, block in enumerate(blocks(read_rows(source))):
         pairs = pairs_of(block)
-        found = _answers(path, pairs) if pairs else []
+        found = _answers(_part(parts, number), pairs) if pairs else []
         if found is None:
             raise ValueError(f"{source}: has changed since the run began. Begin again.")
         answers = iter(found)

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def read_json(path: str | PathLike[str]) -> Any:
 
 @contextmanager
 def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[Any]]:
-    """A file to write to, of UTF-8 text or of bytes, which takes its place at path when the block ends, and vanishes if it fails.
+    """A file to write UTF-8 text or bytes to. It appears at path when the block ends, or vanishes if the block fails.
 
     A link stays one, and a file that was there before leaves its permissions.
     Raises ValueError, before anything is done, if it cannot stand there; OSError if writing fails.
@@ -37,16 +38,22 @@ def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[
     if target.exists() and not target.is_file():
         raise ValueError(f"{path}: cannot be written (not a regular file).")
     part = target.with_name(f"{secrets.token_hex(8)}.part")
-    try:
-        file = open(part, "xb") if binary else open(part, "x", encoding="utf-8")
+    try:  # not to open it has another error than to write to it, which "with" alone could not tell apart
+        file = open(part, "xb") if binary else open(part, "x", encoding="utf-8", newline="\n")  # noqa: SIM115
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror}).") from error
     try:
         with file:
             yield file
-        if target.exists():
-            shutil.copymode(target, part)
-        os.replace(part, target)
+        replace(part, target)
     except BaseException:
         os.unlink(part)
         raise
+
+
+def replace(part: Path, target: Path) -> None:
+    """Put part in the place of target, with the permissions of the file that was there before."""
+    # Windows has only "read-only" to copy: no file takes the place of one that is, and part could not be removed then
+    if target.exists() and sys.platform != "win32":
+        shutil.copymode(target, part)
+    os.replace(part, target)

@@ -1,7 +1,8 @@
-"""The way back: the gradient of the loss by every parameter, by hand.
+"""The backward pass: the gradient of the loss with respect to every parameter, by hand.
 
-A backward function takes dy, the gradient of the loss by what its kernel gave, and gives the gradients by what the kernel
-was given, each in the shape of that. As on the way forth, features are rows and tokens are columns.
+A backward function takes dy, the gradient of the loss with respect to its kernel's output, and returns the gradients
+with respect to its kernel's inputs, each in the shape of that input. As in the forward pass, features are rows and
+tokens are columns.
 
 Source: Rumelhart et al. 1986, and the one line of calculus in each function; the losses are those of Sanh et al. 2019.
 """
@@ -50,7 +51,7 @@ def softmax_backward(dp: Array, p: Array, axis: int = -1) -> Array:
 
 
 def layer_norm_backward(dy: Array, x: Array, weight: Array, gradient: Affine, eps: float = 1e-12) -> Array:
-    """y = n w + b, n = (x - mean) / s: with g = dy w, dx = (g - mean(g) - n mean(g n)) / s, dw = sum(dy n), db = sum(dy).
+    """y = n w + b, n = (x - mean) / s: dw = sum(dy n), db = sum(dy), dx = (g - mean(g) - n mean(g n)) / s, g = dy w.
 
     The means are over the features, as mean and s depend on all of them; the sums are over the tokens.
     dy, x: (dim, tokens), weight: (dim,) -> (dim, tokens). dw and db are added to gradient.
@@ -71,10 +72,11 @@ def layer_norm_backward(dy: Array, x: Array, weight: Array, gradient: Affine, ep
 def attention_backward(
     dy: Array, query: Array, key: Array, value: Array, p: Array, kept: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """y = V P, P = softmax(S), S = K^T Q / sqrt(d): dV = dy P^T, dP = V^T dy, dQ = K dS / sqrt(d), dK = Q dS^T / sqrt(d).
+    """y = V P, P = softmax(S), S = K^T Q / sqrt(d): dV = dy P^T, dQ = K dS / sqrt(d), dK = Q dS^T / sqrt(d).
 
-    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> three of (..., d, tokens). kept: what dropout
-    multiplied P with, if it did.
+    dS is the gradient of the softmax at dP = V^T dy.
+    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> dQ, dK, dV, each (..., d, tokens). kept: what
+    dropout multiplied P with, if it did.
     """
     dp = value.swapaxes(-1, -2) @ dy
     dropped = p if kept is None else p * kept
@@ -111,7 +113,7 @@ def cross_entropy(logits: Array, target: int) -> tuple[float, Array]:
 
 
 def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[float, Array]:
-    """T^2 KL(softmax(teacher / T) || softmax(logits / T)), and its gradient, T (softmax(logits / T) - softmax(teacher / T)).
+    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q).
 
     The square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
     """
@@ -129,8 +131,8 @@ class Loss(NamedTuple):
     def __call__(self, logits: Array, answer: tuple[int, int], teacher: Array | None) -> tuple[float, Array]:
         """The loss of one window and its gradient.
 
-        logits: (2, tokens), of start and end; answer: the tokens it starts and ends with; teacher: (2, tokens) logits, or
-        None for cross-entropy alone -> loss, (2, tokens).
+        logits: (2, tokens), of start and end; answer: the tokens it starts and ends with; teacher: (2, tokens) logits,
+        or None for cross-entropy alone -> loss, (2, tokens).
         """
         loss, gradient = 0.0, np.empty_like(logits)
         for i in range(2):
@@ -213,7 +215,7 @@ def layer_backward(dy: Array, layer: Layer, forth: Forth, inputs: list[slice], g
         d_attended, forth.context, layer.attention.out_lin.weight, gradient.attention.out_lin
     ).reshape(forth.qkv[:, 0].shape)
     d_qkv = np.empty_like(forth.qkv)
-    for columns, p, kept in zip(inputs, forth.probabilities, forth.kept):
+    for columns, p, kept in zip(inputs, forth.probabilities, forth.kept, strict=True):
         query, key, value = forth.qkv[..., columns].swapaxes(0, 1)
         parts = attention_backward(d_context[..., columns], query, key, value, p, kept)
         for i, part in enumerate(parts):
@@ -242,7 +244,7 @@ def loss_and_gradient(
     ids = np.concatenate([window.ids for window in windows])
     positions = np.concatenate([np.arange(len(window.ids)) for window in windows])
     ends = np.cumsum([len(window.ids) for window in windows]).tolist()
-    inputs = [slice(start, end) for start, end in zip([0, *ends], ends)]
+    inputs = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     words = encoder.embeddings.word_embeddings[ids].astype(model.dtype, copy=False)
     embedded = np.ascontiguousarray((words + encoder.embeddings.position_embeddings[positions]).T)
@@ -260,7 +262,7 @@ def loss_and_gradient(
     logits = linear(x, *model.qa_outputs)
 
     total, d_logits = 0.0, np.empty_like(logits)
-    for window, columns in zip(windows, inputs):
+    for window, columns in zip(windows, inputs, strict=True):
         one, by_logits = loss(logits[:, columns], window.answer, window.teacher)
         total += one * share
         d_logits[:, columns] = by_logits * share
@@ -268,7 +270,7 @@ def loss_and_gradient(
     dx = linear_backward(d_logits, x, model.qa_outputs.weight, gradient.qa_outputs)
     if kept_last is not None:
         dx *= kept_last
-    for layer, forth, layer_gradient in reversed(list(zip(encoder.layers, way, gradient.layers))):
+    for layer, forth, layer_gradient in reversed(list(zip(encoder.layers, way, gradient.layers, strict=True))):
         dx = layer_backward(dx, layer, forth, inputs, layer_gradient)
     if kept_first is not None:
         dx *= kept_first

@@ -1,7 +1,7 @@
 """Where a checkpoint lies: embedded in the package, in a folder, or on the hub, from where it is fetched and verified.
 
-The client is huggingface_hub, with its cache, its settings (HF_ENDPOINT, HF_HUB_OFFLINE, ...), resume and progress bars.
-It does not compare what it fetched with the published sha256, so that is done here, once for every file of weights.
+The client is huggingface_hub, with its cache, settings (HF_ENDPOINT, HF_HUB_OFFLINE, ...), resume and progress bars. It
+does not compare what it fetched with the published sha256, so that is done here, once for every file of weights.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def find(path: str | PathLike[str] | None = None, revision: str | None = None) -
         if not os.path.lexists(owner):
             return fetch(path, revision)
         raise CheckpointError(
-            f"{path}: no such folder, and not looked for on the hub, as there is {owner} here. Change to another folder."
+            f"{path}: no such folder, and not looked for on the hub, as there is {owner} here. "
+            "Change to another folder."
         )
     else:
         raise CheckpointError(
@@ -121,10 +123,8 @@ def _verify(path: Path, hub_id: str) -> None:
             )
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}). Fetch it again.") from error
-    try:
-        verified.write_text(state)
-    except OSError:  # a cache that cannot be written to: compare each time
-        pass
+    with suppress(OSError):  # a cache that cannot be written to: compare each time
+        verified.write_bytes(state.encode())
 
 
 def published_sha256(path: Path) -> str | None:
@@ -138,7 +138,7 @@ def _asked_sha256(path: Path, hub_id: str) -> str | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
-        name = get_hf_file_metadata(hf_hub_url(hub_id, path.name, revision=path.parent.name)).etag or ""
+        name: str = get_hf_file_metadata(hf_hub_url(hub_id, path.name, revision=path.parent.name)).etag or ""
     except Exception as error:
         raise CheckpointError(f"{path}: not compared with its published sha256 yet ({_reason(error)}).") from error
     return name if SHA256.fullmatch(name) else None

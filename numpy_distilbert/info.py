@@ -20,8 +20,8 @@ CARD_SHA256 = re.compile(r"`([0-9a-f]{64})` \| (\S+)")
 def describe(folder: Path) -> dict[str, Any]:
     """What `numpy-distilbert info --json` prints of the checkpoint in a folder.
 
-    parameters: counts by part; bytes: of the weights, on disk and once they are loaded; weights: each file's sha256, and
-    whether it is known to be the published one; licence, provenance: None where nothing says;
+    parameters: counts by part; bytes: of the weights, on disk and once they are loaded; weights: each file's sha256,
+    and whether it is known to be the published one; licence, provenance: None where nothing says;
     bert: see bert_parameters, and the share of them that this encoder has not.
     Raises CheckpointError if it cannot be loaded, or has another sha256 than was published.
     """
@@ -68,8 +68,8 @@ def parameters(model: DistilBertForQuestionAnswering) -> dict[str, int]:
 
 
 def bert_parameters(config: Config) -> int:
-    """Of a BERT-base encoder with that vocabulary, positions and width: 12 layers, hidden layers four times as wide, two
-    segment embeddings, and the pooler.
+    """Of a BERT-base encoder with that vocabulary, positions and width: 12 layers, hidden layers four times as wide,
+    two segment embeddings, and the pooler.
 
     Source: Devlin et al. 2018, section 3; Sanh et al. 2019 compare with it (110 against 66 million, 40 % fewer).
     """

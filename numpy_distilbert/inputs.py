@@ -13,7 +13,7 @@ Pair = tuple[str, str]  # question and context
 
 def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pair] | Iterator[Pair]:
     """The pairs in the arguments of a call, checked: a list, or of an iterator an iterator. Raises as the call."""
-    if inputs and question is not None or len(inputs) > 1 and context is not None:
+    if (inputs and question is not None) or (len(inputs) > 1 and context is not None):
         raise TypeError("question and context must be given once, by position or by name.")
     if len(inputs) == 2 and not isinstance(inputs[0], Mapping):
         question, context = inputs
@@ -31,7 +31,7 @@ def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pa
         contexts = context if isinstance(context, (list, tuple)) else [context] * len(question)
         if len(question) != len(contexts):
             raise ValueError(f"{len(question)} questions need as many contexts, or one, got {len(contexts)}.")
-        return [_pair(q, c, f" {i}") for i, (q, c) in enumerate(zip(question, contexts))]
+        return [_pair(q, c, f" {i}") for i, (q, c) in enumerate(zip(question, contexts, strict=True))]
     return [_pair(question, context)]
 
 

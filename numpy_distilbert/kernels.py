@@ -44,8 +44,8 @@ def gelu(x: Array, out: Array | None = None) -> Array:
 def normal_cdf(x: Array) -> Array:
     """Phi(x) = (1 + erf(x / sqrt(2))) / 2.
 
-    x: any shape -> the same shape. In float64 it is computed so, in float32 as (1 + tanh(x p(x^2))) / 2 with a polynomial p
-    that makes tanh(x p(x^2)) equal to that erf.
+    x: any shape -> the same shape. In float64 it is computed so, in float32 as (1 + tanh(x p(x^2))) / 2 with a
+    polynomial p that makes tanh(x p(x^2)) equal to that erf.
     """
     if x.dtype == np.float64:
         cdf = erf(x * math.sqrt(0.5))
@@ -68,8 +68,8 @@ def erf(x: Array) -> Array:
     """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
 
     x: any shape, float64 -> the same shape, within 3e-15 of it.
-    Summed as 2/sqrt(pi) exp(-x^2) x (1 + 2x^2/3 (1 + 2x^2/5 (1 + ...))), all of whose terms are positive, so that nothing
-    cancels. Source: Abramowitz and Stegun 1964, 7.1.6.
+    Summed as 2/sqrt(pi) exp(-x^2) x (1 + 2x^2/3 (1 + 2x^2/5 (1 + ...))), all of whose terms are positive, so that
+    nothing cancels. Source: Abramowitz and Stegun 1964, 7.1.6.
     """
     near = np.clip(x, -6.0, 6.0)
     square = near * near
@@ -97,8 +97,9 @@ def softmax(x: Array) -> Array:
 
     x: (..., n) -> (..., n). -inf counts as excluded and becomes 0; each row needs one finite value.
     """
-    exponential = np.exp(x - x.max(axis=-1, keepdims=True))
-    return exponential / exponential.sum(axis=-1, keepdims=True)
+    exponential: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+    total: Array = exponential.sum(axis=-1, keepdims=True)
+    return exponential / total
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-12, out: Array | None = None) -> Array:
@@ -127,8 +128,8 @@ def attention(
     """Scaled dot-product attention: V softmax(K^T Q / sqrt(d)), each column a token.
 
     query, key, value: (..., d, tokens) -> (..., d, tokens). scores, probabilities: (..., keys, queries), arrays for
-    K^T Q / sqrt(d) and its softmax, whose columns sum to 1. The division by those sums is made last, where there is least
-    to divide.
+    K^T Q / sqrt(d) and its softmax, whose columns sum to 1. The division by those sums is made last, where there is
+    least to divide.
     Source: Vaswani et al. 2017, eq. 1, transposed.
     """
     scaled = query * (1.0 / math.sqrt(query.shape[-2]))
@@ -140,4 +141,5 @@ def attention(
     total = np.ones((1, odds.shape[-2]), odds.dtype) @ odds  # (..., 1, queries); rounds less than sum() does
     if probabilities is not None:
         np.divide(odds, total, out=probabilities)
-    return np.divide(summed_product(value, odds, SHORT_SUM_LENGTH), total, out=out)
+    mean: Array = np.divide(summed_product(value, odds, SHORT_SUM_LENGTH), total, out=out)
+    return mean

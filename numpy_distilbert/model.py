@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import check_bool, check_dtype, check_ids, check_mask
 from .checkpoint import CheckpointError
@@ -87,11 +88,13 @@ def self_attention(x: Array, layer: Attention, work: Workspace) -> Array:
                 some = slice(first, min(first + at_once, heads.stop))
                 query, key, value = work.qkv[some, :, :, columns].swapaxes(0, 1)  # each (some heads, d, length)
                 attention(
-                    query, key, value,
+                    query,
+                    key,
+                    value,
                     out=work.context[some, :, columns],
                     scores=work.scores[i][some] if work.scores else None,
                     probabilities=work.probabilities[i][some] if work.probabilities else None,
-                )  # fmt: skip
+                )
 
     work.team.run(attend, work.team.shares(n_heads))
     for i, part in enumerate("qkv"):
@@ -205,13 +208,14 @@ class DistilBertModel:
         hidden_states = outputs if output_hidden_states else []
         attentions = [f"{name}.attention.probabilities" for name in self._names] if output_attentions else []
         trace = traced(self)
+        tensors: dict[str, NDArray[Any]] = {} if trace is None else trace
         recording = None
         if trace is not None:
             trace.clear()
-            trace |= {"input_ids": ids.copy(), "attention_mask": mask.astype(np.int64)}
-            recording = Recording(ids.shape, lambda name: True, trace)
+            trace |= {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
+            recording = Recording(ids.shape, lambda name: True, tensors)
         elif hidden_states or attentions:
-            recording = Recording(ids.shape, {*hidden_states, *attentions}.__contains__, {})
+            recording = Recording(ids.shape, {*hidden_states, *attentions}.__contains__, tensors)
 
         def compute(rows: list[int], team: Team) -> None:
             """The inputs in these rows of the batch."""
@@ -220,7 +224,7 @@ class DistilBertModel:
             # what weights too large for float32 do shows in the output
             with np.errstate(over="ignore", invalid="ignore"):
                 x = embed(ids, self.embeddings, work)
-                for name, layer in zip(self._names, self.layers):
+                for name, layer in zip(self._names, self.layers, strict=True):
                     work.start_layer(name)
                     x = encoder_layer(x, layer, work)
                 keep(work.tokens, x)
@@ -233,8 +237,8 @@ class DistilBertModel:
             else:
                 team.run(lambda rows: compute(rows, Team()), packs)
         return (
-            tuple(recording.tensors[name] for name in hidden_states) if output_hidden_states else None,
-            tuple(recording.tensors[name] for name in attentions) if output_attentions else None,
+            tuple(tensors[name] for name in hidden_states) if output_hidden_states else None,
+            tuple(tensors[name] for name in attentions) if output_attentions else None,
         )
 
 
@@ -284,10 +288,12 @@ class DistilBertForQuestionAnswering:
 
 
 # The encoders that are traced in this context, and where their tensors go; trace.py sets it.
-TRACED: ContextVar[Mapping[DistilBertModel, dict[str, Array]]] = ContextVar("TRACED", default={})  # noqa: B039
+TRACED: ContextVar[Mapping[DistilBertModel, dict[str, NDArray[Any]]]] = ContextVar(
+    "TRACED", default=MappingProxyType({})
+)
 
 
-def traced(model: DistilBertModel) -> dict[str, Array] | None:
+def traced(model: DistilBertModel) -> dict[str, NDArray[Any]] | None:
     """Where the tensors of that encoder's calls go if they are traced."""
     return TRACED.get().get(model)
 

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .checkpoint import CheckpointError, read_json
 from .schedule import Array
-
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Reader:
         self._dtype = dtype
 
     def embeddings(self) -> Embeddings:
-        """Raises CheckpointError, as all do, if a tensor is missing or of another shape than the configuration needs."""
+        """Raises CheckpointError, as all do, if a tensor is missing or not of the shape the configuration needs."""
         config, name = self._config, "distilbert.embeddings"
         return Embeddings(
             self._tensor(f"{name}.word_embeddings.weight", config.vocab_size, config.dim),
@@ -163,7 +161,7 @@ def arrays(part: Any) -> Iterator[Array]:
             yield from arrays(smaller)
 
 
-def each(function: Callable[[Array], Array], part: Part) -> Part:
+def each(function: Callable[[Array], Array], part: Any) -> Any:
     """The same structure with function of every array."""
     if isinstance(part, np.ndarray):
         return function(part)

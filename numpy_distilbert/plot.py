@@ -1,9 +1,10 @@
 """Pictures of what the model makes of a question: where it sees the answer, and what its attention lies on."""
 
 import warnings
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,6 +21,7 @@ FORMATS = "png", "svg"
 LONGEST_TOKEN = 30  # characters
 INCH_A_TOKEN, INCH_A_CHARACTER, BAR_INCHES, HEAD_INCHES = 0.3, 0.07, 1.1, 1.2
 CHARACTERS_AN_INCH = 10
+LABEL: Any = {"fontsize": 8, "parse_math": False}  # a token is plain text, even one that looks like a formula
 START, END = "#0072b2", "#d55e00"  # told apart by the colour-blind too
 
 
@@ -34,15 +36,13 @@ def show(
     """Draw start and end probabilities along the text, and the attention of the question's tokens to the context's.
 
     path: of the picture, .png or .svg; layer: from 0 (None: the last); head: from 0 (None: the mean of all).
-    Raises ValueError for another suffix, a layer or head that is not there, or more tokens than the model has positions.
+    Raises ValueError for another suffix, a layer or head that the model has not, or more tokens than it has positions.
     """
     kind = Path(path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"{path}: a picture is a {' or a '.join(FORMATS)}. Name it so.")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"') from error
+    if find_spec("matplotlib") is None:
+        raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"')
     model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
     layer, head = _chosen("layer", layer, model.config.n_layers), _chosen("head", head, model.config.n_heads)
     encoding = one_window(question, context, tokenizer, model.config)
@@ -52,21 +52,24 @@ def show(
     output = model([encoding.ids], output_attentions=True)
     check_finite(output)
     start, end = (span_probabilities(logits[0], encoding) for logits in (output.start_logits, output.end_logits))
-    attentions = output.attentions[-1 if layer is None else layer][0]  # (n_heads, queries, keys)
+    of_layers = cast(tuple[Array, ...], output.attentions)
+    attentions = of_layers[-1 if layer is None else layer][0]  # (n_heads, queries, keys)
     score, first, last = next(best_spans(start, end, encoding, Options().max_answer_len, 1))
     low, high = token_span(encoding, first, last)
     picture = _picture(
-        encoding, start, end, attentions.mean(axis=0) if head is None else attentions[head],
+        encoding,
+        start,
+        end,
+        attentions.mean(axis=0) if head is None else attentions[head],
         title=question,
         answer=context[low:high],
         score=score,
         shown=f"layer {model.config.n_layers - 1 if layer is None else layer}, "
         + ("mean of all heads" if head is None else f"head {head}"),
-    )  # fmt: skip
-    with write_whole(path, binary=True) as file:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws a box, which says so
-            picture.savefig(file, format=kind)
+    )
+    with write_whole(path, binary=True) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws a box, which says so
+        picture.savefig(file, format=kind)
 
 
 def _picture(
@@ -86,7 +89,7 @@ def _picture(
     from matplotlib.figure import Figure
 
     context = np.flatnonzero(in_context(encoding))
-    asking = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
+    asking = np.flatnonzero([sequence == 0 for sequence in encoding.sequence_ids])
     lines = [context[first : first + TOKENS_A_LINE] for first in range(0, len(context), TOKENS_A_LINE)]
     tokens = [_cut(token, LONGEST_TOKEN) for token in encoding.tokens]
     left = 0.4 + INCH_A_CHARACTER * max(len(tokens[i]) for i in asking)
@@ -99,16 +102,16 @@ def _picture(
     figure.text(0.02, 1 - 0.15 / total, _cut(title, length), va="top", weight="bold", parse_math=False)
     figure.text(0.02, 1 - 0.40 / total, f"{_cut(answer, length - 8)}  ({score:.2f})", va="top", parse_math=False)
     bottom = total - 0.75
-    for number, (line, height) in enumerate(zip(lines * 2, heights)):
+    for number, (line, height) in enumerate(zip(lines * 2, heights, strict=True)):
         bottom -= height + (0.2 if number in (0, len(lines)) else 0)  # room for a title
         axes = figure.add_axes((left / width, bottom / total, INCH_A_TOKEN * len(line) / width, height / total))
         bottom -= gap
         if number < len(lines):
             _draw_probabilities(axes, start[line], end[line])
         else:
-            _draw_attention(axes, attention[np.ix_(asking, line)], attention[np.ix_(asking, context)].max())
-            _label(axes.set_yticks(range(len(asking)), [tokens[i] for i in asking]))
-        _label(axes.set_xticks(range(len(line)), [tokens[i] for i in line], rotation=90))
+            _draw_attention(axes, attention[np.ix_(asking, line)], float(attention[np.ix_(asking, context)].max()))
+            axes.set_yticks(range(len(asking)), [tokens[i] for i in asking], **LABEL)
+        axes.set_xticks(range(len(line)), [tokens[i] for i in line], **LABEL, rotation=90)
         if number == 0:
             explained = "probability that the answer starts (up, blue) and ends (down, orange) here"
             axes.set_title(explained, loc="left", fontsize=9)
@@ -127,14 +130,6 @@ def _chosen(name: str, number: int | None, count: int) -> int | None:
     if number is not None and check_integer(name, number, 0) >= count:
         raise ValueError(f"{name} must be less than {count}, got {number}.")
     return number
-
-
-def _label(ticks: Any) -> None:
-    """A token is plain text, also where matplotlib would see a formula in it."""
-    for tick in ticks:
-        for label in (tick.label1, tick.label2):
-            label.set_parse_math(False)
-            label.set_fontsize(8)
 
 
 def _draw_probabilities(axes: Any, start: Array, end: Array) -> None:

@@ -1,7 +1,7 @@
 """Question answering: windows over the contexts, logits, the most probable spans, answers.
 
-Source: transformers 5.2.0, pipeline("question-answering"), whose calls, options and answers these are; docs/differences.md
-lists where they are not, on purpose.
+Source: transformers 5.2.0, pipeline("question-answering"), whose calls, options and answers these are;
+docs/differences.md lists where they are not, on purpose.
 
 Many questions are read ahead by a pool of windows. Those go through the model together, whatever questions they belong
 to (schedule.py packs them by their lengths), and come back in their order: memory holds a pool and the tokens of one
@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from os.path import isdir
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -190,7 +190,7 @@ class QuestionAnswerer:
         current = None
         for pool in pools(windows(), POOL_TOKENS):
             logits = self.logits([window.ids for _, window in pool], options.batch_size)
-            for (search, window), (start_logits, end_logits) in zip(pool, logits):
+            for (search, window), (start_logits, end_logits) in zip(pool, logits, strict=True):
                 if current is not None and search is not current:
                     yield current.result()
                 current = search
@@ -213,7 +213,7 @@ class QuestionAnswerer:
             batch = windows[first : first + size]
             output = self.model(*pad(batch))
             check_finite(output)
-            for window, start_logits, end_logits in zip(batch, output.start_logits, output.end_logits):
+            for window, start_logits, end_logits in zip(batch, output.start_logits, output.end_logits, strict=True):
                 logits.append((start_logits[: len(window)], end_logits[: len(window)]))
         return logits
 
@@ -349,9 +349,9 @@ def pipeline(
 ) -> QuestionAnswerer:
     """The call of transformers 5.2.0 and before: a QuestionAnswerer with these options as its defaults.
 
-    model: the folder or hub id of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer: likewise,
-    by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype or torch_dtype: float32,
-    float64, or "auto" for float32. split_special_tokens: as for Tokenizer. options: those of Options.
+    model: the folder or hub id of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer:
+    likewise, by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype or torch_dtype:
+    float32, float64, or "auto" for float32. split_special_tokens: as for Tokenizer. options: those of Options.
     Raises TypeError or ValueError that says what has no meaning here, CheckpointError as from_pretrained.
     """
     if task != "question-answering":
@@ -379,4 +379,4 @@ def pipeline(
         )
     elif split_special_tokens is not None:
         raise TypeError("split_special_tokens is a setting of the tokenizer. Give it where that is loaded.")
-    return QuestionAnswerer(model, tokenizer, **options)
+    return QuestionAnswerer(model, cast(Tokenizer, tokenizer), **options)  # which refuses None

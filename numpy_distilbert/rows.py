@@ -1,7 +1,7 @@
 """Files of questions: rows in, rows with answers out, one after another, however many there are.
 
-In: JSON lines, SQuAD JSON (an article at a time), Parquet; the first two plain or gzip. Out: JSON lines or Parquet. What a
-row has besides question and context goes through, as the values that JSON or Arrow make of it.
+In: JSON lines, SQuAD JSON (an article at a time), Parquet; the first two plain or gzip. Out: JSON lines or Parquet. The
+other fields of a row are copied to the output, as the values that JSON or Arrow make of them.
 """
 
 import gzip
@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,7 +21,6 @@ CONTEXT_CHARACTERS = 5_000_000
 LINE_BYTES = 2**25  # of a longer one only the number is kept
 CHUNK = 2**16  # characters
 DATA = re.compile(r'"data"\s*:\s*\[')
-BETWEEN = re.compile(r"[\s,]*")
 ANSWER = ("answer", "score", "start", "end")
 RESULT = (*ANSWER, "error", "line")
 JSON_LINES, SQUAD, PARQUET = (".jsonl", ".ndjson"), (".json",), (".parquet",)
@@ -30,7 +29,7 @@ GROUP_ROWS, GROUP_CHARACTERS = 4096, 2**24  # of a Parquet row group
 
 
 class Row(NamedTuple):
-    """A row of a file: its line, or of SQuAD and Parquet its number, from 1; its own fields; and why it has no answer."""
+    """A row of a file: its line, in SQuAD and Parquet its number, from 1; its own fields; and why it has no answer."""
 
     line: int
     fields: dict[str, Any]
@@ -132,7 +131,7 @@ def _articles(path: Path, file: IO[str]) -> Iterator[Any]:
         text = text[-TAIL:] + more
     text = text[data.end() :]
     while True:
-        text = text[BETWEEN.match(text).end() :]  # type: ignore[union-attr]  # it matches nothing, too
+        text = text.lstrip(" \t\r\n,")
         if text.startswith("]"):
             return
         try:
@@ -159,7 +158,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
 @contextmanager
 def parquet(path: Path) -> Iterator[Any]:
-    """The file, open, with the columns that are needed. Raises ValueError if it is something else, or Python cannot hold it."""
+    """The file, open, with the columns that are needed. Raises ValueError for another, or if Python cannot hold it."""
     pa, pq = pyarrow()
     try:
         with pq.ParquetFile(path, buffer_size=CHUNK) as file:
@@ -185,14 +184,14 @@ def pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else open(path, "rb")  # type: ignore[return-value]
+    return gzip.open(path) if zipped else open(path, "rb")
 
 
 def write_lines(file: IO[bytes], records: Iterable[dict[str, Any]]) -> None:
-    """Write JSON lines, in UTF-8. What JSON has no word for becomes text, as a date of a Parquet file, or null, as NaN."""
+    """Write JSON lines, in UTF-8. What JSON has no word for becomes text, as a Parquet file's date, or null, as NaN."""
     for record in records:
         try:
             line = json.dumps(record, ensure_ascii=False, default=str, allow_nan=False).encode()
@@ -211,7 +210,7 @@ def write_parquet(file: IO[bytes], records: Iterable[dict[str, Any]], schema: An
 
 
 def parquet_schema(path: Path) -> Any:
-    """The columns that the rows of a file have, and those of the result. Raises ValueError if Parquet cannot hold them."""
+    """The columns of the rows of a file, and those of the result. Raises ValueError if Parquet cannot hold them."""
     pa, _ = pyarrow()
     try:
         if kind_of_input(path) is PARQUET:
@@ -224,12 +223,13 @@ def parquet_schema(path: Path) -> Any:
                 columns = {name: pa.array([fields.get(name) for fields in group]) for name in names}
                 schema = pa.unify_schemas([schema, pa.table(columns).schema], promote_options="permissive")
         types = (pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.string(), pa.int64())
-        for name, type in zip(RESULT, types):
+        for name, kind in zip(RESULT, types, strict=True):
             if name in schema.names:
                 raise ValueError(f"{path}: has a field {name!r}, which the result has too. Rename it.")
-            schema = schema.append(pa.field(name, type))
-        with open(os.devnull, "wb") as nowhere:  # what it cannot hold shall show before anything is computed
-            write_parquet(nowhere, (row.fields for row in read_rows(path)), schema)
+            schema = schema.append(pa.field(name, kind))
+        # what it cannot hold shall show before anything is computed
+        with open(os.devnull, "wb") as nowhere, closing(row.fields for row in read_rows(path)) as rows:
+            write_parquet(nowhere, rows, schema)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise ValueError(f"{path}: Parquet cannot hold its fields as columns ({error}). Write JSON lines.") from error
     return schema

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,8 @@ class Team:
                     pass
                 raise
 
-        others = [self._pool.submit(work) for _ in range(min(self.n_threads, len(items)) - 1)]
+        n_others = min(self.n_threads, len(items)) - 1
+        others = [] if self._pool is None else [self._pool.submit(work) for _ in range(n_others)]
         work()
         for other in others:
             other.result()
@@ -135,7 +137,7 @@ class Team:
     def shares(self, count: int) -> list[slice]:
         """range(count) cut into equal slices, one for each thread."""
         bounds = [count * i // self.n_threads for i in range(self.n_threads + 1)]
-        return [slice(start, stop) for start, stop in zip(bounds, bounds[1:]) if start < stop]
+        return [slice(start, stop) for start, stop in pairwise(bounds) if start < stop]
 
     def packs(self, lengths: Sequence[int]) -> list[list[int]]:
         """The indices of inputs of these lengths, in packs of about equal size: one for each thread, or a multiple.
@@ -151,7 +153,7 @@ class Team:
 
 
 def deal(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """The indices of inputs of these lengths in so many packs: the longest first, each to the pack with fewest tokens."""
+    """The indices of inputs of these lengths in count packs: the longest first, each to the pack with fewest tokens."""
     packs: list[list[int]] = [[] for _ in range(count)]
     tokens = [0] * count
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -177,8 +179,8 @@ ALONE: ContextVar[bool] = ContextVar("ALONE", default=False)
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and other
-    threads can do the same beside them. Without threadpoolctl BLAS keeps its threads.
+    """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and
+    other threads can do the same beside them. Without threadpoolctl BLAS keeps its threads.
     """
     token = ALONE.set(True)
     try:
@@ -203,7 +205,8 @@ class _Blas:
     as long as the one lives that did so first. Where that is a thread of the host process, its word stands.
     """
 
-    def __init__(self, controller: "ThreadpoolController") -> None:
+    def __init__(self, controller: Any) -> None:
+        """controller: a ThreadpoolController of BLAS alone."""
         self._controller = controller
         self._lock = threading.Lock()
         self._calls = 0
@@ -227,7 +230,8 @@ class _Blas:
                     _in_a_thread_of_its_own(self._limit.restore_original_limits)
 
     def _threads(self) -> int:
-        return max(library.num_threads for library in self._controller.lib_controllers)
+        counts: list[int] = [library.num_threads for library in self._controller.lib_controllers]
+        return max(counts)
 
     def _hold(self) -> None:
         self._limit = self._controller.limit(limits=1)

@@ -1,9 +1,9 @@
 """The service: questions over HTTP, those that wait together answered together, and a page to ask them on.
 
 The event loop reads requests and writes answers. Texts become tokens in threads beside it, and one more thread does all
-arithmetic, pass after pass. A pass takes a window of each waiting request in turn until BATCH_TOKENS are together; what has
-windows left goes to the end of the queue. So a request that comes alone starts at once, and a long document does not hold
-up the short questions beside it.
+arithmetic, pass after pass. A pass takes a window of each waiting request in turn until BATCH_TOKENS are together; what
+has windows left goes to the end of the queue. So a request that comes alone starts at once, and a long document does
+not hold up the short questions beside it.
 
 What is taken is limited so that memory and time are: bytes and seconds of a body, characters of a text and of all texts
 together, requests at a time, seconds of an answer.
@@ -53,10 +53,18 @@ LOWEST = 1e-4  # probability of a word that is told
 ERROR_CHARACTERS = 300
 HUNG_UP = 499  # the status of a request nobody waits for any more, which nobody sees
 PAGE = Path(__file__).parent / "page"
+# By suffix. Windows' registry may have anything for them, and with nosniff a script that is text/plain does not run.
+PAGE_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 PAGE_HEADERS = {
     # Nothing from elsewhere, nothing inline, and no text that becomes HTML even if the script had a mistake.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types",
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types",
     "Cache-Control": "no-cache",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -78,7 +86,7 @@ class Words(Search):
         self._words: dict[int | None, tuple[int, int, Array]] = {}  # by number: first and last character, probabilities
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
-        """As Search. A word of several windows has its highest probability, and one cut by a window all its characters."""
+        """As Search. A word of several windows has its highest probability, one cut by a window all its characters."""
         super().add(window, start_logits, end_logits)
         probabilities = np.stack([span_probabilities(logits, window) for logits in (start_logits, end_logits)])
         words: dict[int | None, list[int]] = {}  # the tokens of each
@@ -94,7 +102,7 @@ class Words(Search):
             self._words[word] = first, last, both
 
     def result(self) -> Any:
-        """{"answers": a list, "words": [[start, end, probability to start, probability to end], ...]}, as they stand."""
+        """{"answers": a list, "words": [[start, end, probability to start, probability to end], ...]}."""
         answers = super().result()
         told = [word for word in self._words.values() if word[2].max() >= LOWEST]
         words = sorted([first, last, *both.tolist()] for first, last, both in told)
@@ -158,7 +166,7 @@ class Batcher:
                 if not last:
                     self._jobs.append(job)
             logits = self._qa.logits([window.ids for _, window, _ in taken]) if taken else []
-            for (job, window, last), (start_logits, end_logits) in zip(taken, logits):
+            for (job, window, last), (start_logits, end_logits) in zip(taken, logits, strict=True):
                 job.search.add(window, start_logits, end_logits)
                 if last:
                     answer = json.dumps(job.search.result())
@@ -201,10 +209,8 @@ class Service:
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
     async def root(self, request: Request) -> Response:
-        """The page to ask on; or the best answer, with top_k above 1 the list of the best, as QuestionAnswerer gives them."""
-        if request.method == "POST":
-            return await self._ask(request, Search)
-        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
+        """The page to ask on; or the best answer, with top_k above 1 the list of the best, as of QuestionAnswerer."""
+        return await self._ask(request, Search) if request.method == "POST" else page_file("index.html")
 
     async def words(self, request: Request) -> Response:
         """As Words.result."""
@@ -215,7 +221,7 @@ class Service:
         name = request.path_params["name"]
         if name not in {path.name for path in PAGE.iterdir()}:
             raise HTTPException(404)
-        return FileResponse(PAGE / name, headers=PAGE_HEADERS)
+        return page_file(name)
 
     async def health(self, _: Request) -> Response:
         """That the service takes requests."""
@@ -263,6 +269,12 @@ class Service:
             self._characters -= characters
 
 
+def page_file(name: str) -> Response:
+    """One of the files in PAGE."""
+    path = PAGE / name
+    return FileResponse(path, headers=PAGE_HEADERS, media_type=PAGE_TYPES[path.suffix])
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The body. Raises HTTPException: 408 it does not come, 413 it is too long."""
     try:
@@ -284,8 +296,9 @@ async def _whole_body(request: Request, limit: int) -> bytes:
 
 
 def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Options]:
-    """Question, context and options of {"inputs": {"question", "context"}, "parameters": {...}}; the hub's own "options"
-    mean nothing here. Raises HTTPException: 400 not JSON, 413 too long, 422 not that.
+    """Question, context and options of {"inputs": {"question", "context"}, "parameters": {...}}.
+
+    The hub's own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 not that.
     """
     try:
         request = json.loads(body.decode())
@@ -319,8 +332,9 @@ async def wait_for(job: Job, request: Request) -> Response:
     """Its answer, if it comes in time. Raises ClientDisconnect, or HTTPException 503; then the job is cancelled."""
     answer = asyncio.wrap_future(job.answer)
     gone = asyncio.create_task(hung_up(request))
+    either: set[asyncio.Future[Any]] = {answer, gone}
     try:
-        await asyncio.wait({answer, gone}, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return Response(answer.result(), media_type="application/json")
         if gone.done():
@@ -362,10 +376,13 @@ async def failure(_: Request, error: Exception) -> Response:
 class Connection(H11Protocol):
     """A connection that is closed if no request comes: uvicorn would wait for ever for the first."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """As the base class."""
         super().connection_made(transport)
         self.loop.call_later(REQUEST_SECONDS, self._close_if_silent)
+        # Without it an answer waits until the client has acknowledged its head. asyncio sets it on sockets of its own.
+        with suppress(OSError):  # macOS refuses when the client has gone already
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _close_if_silent(self) -> None:
         if self.cycle is None:
@@ -389,7 +406,7 @@ def serve(
         timeout_graceful_shutdown=REQUEST_SECONDS + ANSWER_SECONDS,  # there are clients that never read
     )
     server = Server(config)
-    # uvicorn does the same when it runs, and sends the signal again to who had it before, which then must not be the end
+    # uvicorn does the same when it runs, and sends the signal again to the handler before, which must not end us then
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         begins()

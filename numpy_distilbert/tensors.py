@@ -152,8 +152,8 @@ def _files(folder: Path) -> tuple[Path, list[Path]]:
         return path, [path]
     if not os.path.lexists(index):
         raise CheckpointError(
-            f"{path}: missing. Weights in pytorch_model.bin are a pickle, which can run code and is never read: convert "
-            "it where transformers is installed, AutoModelForQuestionAnswering.from_pretrained(FOLDER)"
+            f"{path}: missing. Weights in pytorch_model.bin are a pickle, which can run code and is never read: "
+            "convert it where transformers is installed, AutoModelForQuestionAnswering.from_pretrained(FOLDER)"
             ".save_pretrained(NEW_FOLDER)."
         )
     weight_map = read_json(index).get("weight_map")

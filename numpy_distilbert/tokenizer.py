@@ -38,14 +38,23 @@ REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory th
 MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
 # What decode() tidies in each piece with the space before it: the reference's pairs, in its order.
 TIDIED = (
-    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
-    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
-)  # fmt: skip
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" do not", " don't"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
 
 is_dropped = regex.compile(f"[{REMOVED}{WHITESPACE}]").match
 is_nonspacing = regex.compile(f"[{NONSPACING}]").match
 is_settled = regex.compile(f"[{SETTLED}]").match
-newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS))
+newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS, strict=True))
 
 Span = tuple[int, int]  # start and end in characters
 Word = tuple[tuple[int, ...], tuple[Span, ...]]  # ids of its pieces, and their spans from the beginning of the part
@@ -90,6 +99,7 @@ class Tokens(NamedTuple):
     word_ids: list[int]
 
     def cut(self, start: int, stop: int) -> "Tokens":
+        """Those from start up to stop."""
         return Tokens(self.ids[start:stop], self.offsets[start:stop], self.word_ids[start:stop])
 
 
@@ -209,7 +219,7 @@ class Tokenizer:
     def iter_windows(
         self, question: str, context: str, max_length: int, stride: int, max_question_length: int | None
     ) -> Iterator[Encoding]:
-        """The same windows one at a time, for a context of which all would take much memory. Errors come with the call."""
+        """The same windows one at a time: all of a long context would take much memory. Errors come with the call."""
         check_text("question", question)
         check_text("context", context)
         max_length = check_integer("max_length", max_length, MIN_WINDOW)

@@ -1,10 +1,10 @@
 """The parity lab: record what flows through the model, and compare two recordings.
 
-A recording is a safetensors file of the tensors of one question and context, under the names of the checkpoint's modules:
-NAME is what the module of that name gives, NAME.input what it is given. Between the modules of attention stand its
-scores, (batch, heads, queries, keys) and scaled but before the softmax, probabilities and context. Metadata holds the
-names in the order they were computed ("order"), the text, the tokens and where they stand in it, the configuration, the
-sha256 of the weights, and versions.
+A recording is a safetensors file of the tensors of one question and context, under the names of the checkpoint's
+modules: NAME is what the module of that name gives, NAME.input what it is given. Between the modules of attention stand
+its scores, (batch, heads, queries, keys) and scaled but before the softmax, probabilities and context. Metadata holds
+the names in the order they were computed ("order"), the text, the tokens and where they stand in it, the configuration,
+the sha256 of the weights, and versions.
 """
 
 import json
@@ -36,7 +36,10 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @contextmanager
 def trace(model: DistilBertForQuestionAnswering | DistilBertModel) -> Iterator[dict[str, NDArray[Any]]]:
-    """Record the calls of a model: `with trace(model) as tensors: model(ids)`.
+    """Record every tensor of a model's calls.
+
+    with trace(model) as tensors:
+        model(ids)
 
     Yields a dict that holds, after each call, every tensor of that call in the order they were computed, each
     (batch, ...) and 0 at positions with mask 0. Calls that other threads make meanwhile are not recorded.
@@ -72,7 +75,8 @@ def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config
     encoding, positions = tokenizer(question, context), config.max_position_embeddings
     if len(encoding) > positions:
         raise ValueError(
-            f"question and context have {len(encoding)} tokens, the model has {positions} positions. Shorten the context."
+            f"question and context have {len(encoding)} tokens, the model has {positions} positions. "
+            "Shorten the context."
         )
     return encoding
 

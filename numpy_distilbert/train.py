@@ -1,9 +1,9 @@
 """Training: the second step of distillation, on SQuAD, with the gradients of gradients.py.
 
-A step takes a batch of windows, divided among the threads; each thread goes forth and back with its own and adds up
-gradients of its own, which are summed in a fixed order. So the same seed gives the same weights on the same number of
-threads (without threadpoolctl, of BLAS), however often the work was interrupted: what is random in a step depends on its
-number alone.
+A step takes a batch of windows, divided among the threads; each thread takes its own through the forward and backward
+pass and adds up gradients of its own, which are summed in a fixed order. So the same seed gives the same weights on the
+same number of threads (without threadpoolctl, of BLAS), however often the work was interrupted: what is random in a
+step depends on its number alone.
 
 Source: Sanh et al. 2019, section 3 ("a second step of distillation"), and the script of their SQuAD experiment.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from . import hub
@@ -91,7 +92,9 @@ def training_windows(
     questions whose answer does not stand in the context where it should, or in none of the windows, too. Those are left
     out.
     """
-    windows, answers, bad = [], [], []
+    windows: list[Ids] = []
+    answers: list[tuple[int, int]] = []
+    bad: list[str] = []
     for question in questions:
         text, start = question.answers[0], question.starts[0]
         if type(start) is not int or start < 0 or not text.strip() or not question.context.startswith(text, start):
@@ -112,7 +115,7 @@ def training_windows(
 def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int] | None:
     """The first and the last token of these characters, if it holds both."""
     first = last = None
-    for i, (sequence, (low, high)) in enumerate(zip(window.sequence_ids, window.offsets)):
+    for i, (sequence, (low, high)) in enumerate(zip(window.sequence_ids, window.offsets, strict=True)):
         if sequence != 1:
             continue
         if low <= start < high:
@@ -125,9 +128,9 @@ def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int] | 
 def with_teachers(
     windows: Sequence[Ids], answers: Sequence[tuple[int, int]], teachers: Sequence[Sequence[Array]]
 ) -> list[Window]:
-    """What to train with; of several teachers the mean logits. teachers: for each of them (2, tokens) of every window."""
-    logits = [np.mean(of_window, axis=0) for of_window in zip(*teachers)] or [None] * len(windows)
-    return [Window(*one) for one in zip(windows, answers, logits)]
+    """What to train with; of several teachers the mean logits. teachers: of each, (2, tokens) for every window."""
+    logits: list[Array | None] = [np.mean(of_window, axis=0) for of_window in zip(*teachers, strict=True)]
+    return [Window(*one) for one in zip(windows, answers, logits or [None] * len(windows), strict=True)]
 
 
 def batches(lengths: Sequence[int], settings: Settings) -> list[list[int]]:
@@ -149,8 +152,8 @@ class State:
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
-        self.mean = each(np.zeros_like, parameters)
-        self.square = each(np.zeros_like, parameters)
+        self.mean: Parameters = each(np.zeros_like, parameters)
+        self.square: Parameters = each(np.zeros_like, parameters)
         self.losses: list[float] = []  # of every step done
         self.threads = n_cores()  # when it was begun
 
@@ -205,7 +208,6 @@ def train(
     """
     lengths = [len(window.ids) for window in windows]
     plan = batches(lengths, settings)
-    loss = Loss(settings.alpha, settings.temperature)
     gradients: list[Parameters] = []
     while (step := len(state.losses)) < len(plan):
         batch = plan[step]
@@ -213,26 +215,39 @@ def train(
         with threads(model.config.dim * tokens) as team:
             while len(gradients) < team.n_threads:
                 gradients.append(each(np.zeros_like, state.parameters))
-            losses = [0.0] * team.n_threads
-
-            def go(number: int) -> None:
-                mine = [batch[i] for i in shares[number]]
-                sizes = [lengths[i] for i in mine]
-                for i, pack in enumerate(deal(sizes, math.ceil(sum(sizes) / PACK_TOKENS))):
-                    random = np.random.default_rng([settings.seed, step, number, i])
-                    some = [windows[mine[k]] for k in pack]
-                    with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
-                        losses[number] += loss_and_gradient(
-                            model, some, loss, gradients[number], settings.dropout, random, 1 / len(batch)
-                        )
-
-            shares = deal([lengths[i] for i in batch], team.n_threads)
-            team.run(go, range(team.n_threads))
-            if not math.isfinite(sum(losses)):
+            loss = add_gradients(model, [windows[i] for i in batch], settings, step, gradients, team)
+            if not math.isfinite(loss):
                 raise ValueError(f"the loss of step {step} is not finite. Lower the learning rate.")
             adamw(state, gradients, learning_rate(step, len(plan), settings.lr), team)
-        state.losses.append(sum(losses))
+        state.losses.append(loss)
         yield step + 1, len(plan), tokens
+
+
+def add_gradients(
+    model: DistilBertForQuestionAnswering,
+    batch: Sequence[Window],
+    settings: Settings,
+    step: int,
+    gradients: list[Parameters],
+    team: Team,
+) -> float:
+    """The mean loss of a batch. Each thread adds the gradient of its share to its own of gradients."""
+    shares = deal([len(window.ids) for window in batch], team.n_threads)
+    loss = Loss(settings.alpha, settings.temperature)
+    losses = [0.0] * team.n_threads
+
+    def add(number: int) -> None:
+        share = [batch[i] for i in shares[number]]
+        lengths = [len(window.ids) for window in share]
+        for i, pack in enumerate(deal(lengths, math.ceil(sum(lengths) / PACK_TOKENS))):
+            random = np.random.default_rng([settings.seed, step, number, i])
+            with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
+                losses[number] += loss_and_gradient(
+                    model, [share[k] for k in pack], loss, gradients[number], settings.dropout, random, 1 / len(batch)
+                )
+
+    team.run(add, range(team.n_threads))
+    return sum(losses)
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -244,12 +259,12 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> None:
     """One step of AdamW on the sum of the gradients, cut to norm CLIP; weight decay on matrices and tables alone.
 
-    m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (m' / (sqrt(v') + eps) + decay p), where m' and v' are m and v
-    divided by 1 - b^t. The gradients are 0 afterwards. Raises ValueError if they are not finite.
+    m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (m' / (sqrt(v') + eps) + decay p), where m' and v' are m and
+    v divided by 1 - b^t. The gradients are 0 afterwards. Raises ValueError if they are not finite.
     Source: Loshchilov and Hutter 2019, algorithm 2.
     """
     step = len(state.losses) + 1
-    parts = list(zip(*(arrays(part) for part in (state.parameters, state.mean, state.square, *gradients))))
+    parts = list(zip(*(arrays(part) for part in (state.parameters, state.mean, state.square, *gradients)), strict=True))
     squares = [0.0] * len(parts)
 
     def add_up(number: int) -> None:
@@ -291,13 +306,14 @@ def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iter
     Raises ValueError, before any logits are taken, if it cannot stand there.
     """
     with write_whole(path, binary=True) as file:
-        start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits))
-        tensors = {"start_logits": start, "end_logits": end, "lengths": np.array([len(window) for window in windows])}
+        start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits, strict=True))
+        lengths = np.array([len(window) for window in windows], np.int64)
+        tensors: dict[str, NDArray[Any]] = {"start_logits": start, "end_logits": end, "lengths": lengths}
         write_tensors(file, tensors, {"tokens_sha256": integers_sha256(windows)})
 
 
 def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array]:
-    """A teacher's logits for each window, (2, tokens) float32. Raises ValueError if they are not those of these windows."""
+    """A teacher's logits for each window, (2, tokens) float32. Raises ValueError if they are of other windows."""
     try:
         with safe_open(path, framework="numpy") as file:
             lengths, start, end = (file.get_tensor(name) for name in ("lengths", "start_logits", "end_logits"))
@@ -307,12 +323,13 @@ def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array
         raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
     if lengths.tolist() != [len(window) for window in windows] or digest not in (None, integers_sha256(windows)):
         raise ValueError(
-            f"{path}: not of these questions, or cut into tokens otherwise. Write it with the same file, --limit and model."
+            f"{path}: not of these questions, or cut into tokens otherwise. "
+            "Write it with the same file, --limit and model."
         )
     total = sum(map(len, windows))
     with np.errstate(over="ignore"):
         both = [logits.astype(np.float32) for logits in (start, end)]
-    for given, logits in zip((start, end), both):
+    for given, logits in zip((start, end), both, strict=True):
         if given.dtype.kind != "f" or given.shape != (total,) or not np.isfinite(logits).all():
             raise ValueError(f"{path}: start_logits and end_logits need a finite float32 for each of {total} tokens.")
     return np.split(np.stack(both), np.cumsum([len(window) for window in windows])[:-1], axis=1)

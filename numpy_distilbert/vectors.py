@@ -34,7 +34,8 @@ def encode(
         if not isinstance(value, kind):
             raise TypeError(f"{name} must be a {kind.__name__} of numpy_distilbert, got {type(value).__name__}.")
     if isinstance(texts, str):
-        return encode([texts], model, tokenizer, pooling, normalize)[0]
+        vector: Array = encode([texts], model, tokenizer, pooling, normalize)[0]
+        return vector
     texts = list(texts)
     for i, text in enumerate(texts):
         check_text(f"text {i}", text)

@@ -4,8 +4,10 @@ How inputs become packs, and why they lie side by side, is told in schedule.py.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .parameters import Config
 from .schedule import Array, Ids, Mask, Team
@@ -19,7 +21,7 @@ class Recording:
     They have the names of the checkpoint's modules. NAME.input is what the module of that name is given.
     """
 
-    def __init__(self, shape: tuple[int, int], wanted: Callable[[str], bool], tensors: dict[str, Array]) -> None:
+    def __init__(self, shape: tuple[int, int], wanted: Callable[[str], bool], tensors: dict[str, NDArray[Any]]) -> None:
         """shape: of the batch; wanted: says which are kept; tensors: where they are put, in the order they come."""
         self.shape = shape
         self.wanted = wanted
@@ -52,7 +54,7 @@ class Workspace:
         inputs, positions = np.nonzero(mask[rows])
         self.tokens: Tokens = np.array(rows)[inputs], positions  # where each column lies in the batch
         ends = np.cumsum(mask[rows].sum(axis=1)).tolist()
-        self.inputs = [slice(start, end) for start, end in zip([0, *ends], ends)]
+        self.inputs = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         self.team = team
         tokens, d = len(positions), config.dim // config.n_heads
         parts = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
@@ -86,5 +88,6 @@ class Workspace:
 
     def record_pairs(self, name: str, of_inputs: list[Array]) -> None:
         """The same of what was computed of each two tokens of an input, (n_heads, keys, queries) for each input."""
-        for row, columns, x in zip(self.rows, self.inputs, of_inputs):
-            self.recording.add_pairs(f"{self.module}.{name}", row, self.tokens[1][columns], x)
+        if self.recording is not None and of_inputs:
+            for row, columns, x in zip(self.rows, self.inputs, of_inputs, strict=True):
+                self.recording.add_pairs(f"{self.module}.{name}", row, self.tokens[1][columns], x)

@@ -1,7 +1,7 @@
 """The command line: one subcommand per verb.
 
-Exit status 0 done; 1 the output could not be written, what `compare` compares differs, or rows of `batch` have errors; 2
-the call or its files were wrong; then one line on standard error says what and what to do. 130 stopped by Ctrl-C, 143
+Exit status 0 done; 1 the output could not be written, what `compare` compares differs, or rows of `batch` have errors;
+2 the call or its files were wrong; then one line on standard error says what and what to do. 130 stopped by Ctrl-C, 143
 by SIGTERM, which `serve` ends with 0. Warnings and progress go to standard error too.
 """
 
@@ -13,13 +13,14 @@ from typing import NoReturn
 
 from .. import __version__
 from . import answering, batching, checkpoints, lab, serving, training
-from .terminal import PROGRAM, fail
+from .terminal import PROGRAM, fail, writable
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the call in one line, without the usage."""
+    """A parser that says what is wrong with the call in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
+        """As the base class."""
         self.exit(fail(2, f"{message} (see {self.prog} --help)"))
 
 
@@ -37,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     try:
-        encoding = sys.stdout.encoding or "utf-8"
-        output = output.encode(encoding, errors="replace").decode(encoding)  # what it cannot write becomes "?"
-        print(output, flush=True)
+        print(writable(output, sys.stdout), flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
         return fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")

@@ -3,7 +3,6 @@
 import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +11,18 @@ from .. import squad
 from ..arguments import check_integer
 from ..files import write_whole
 from ..qa import Answer, QuestionAnswerer
-from .terminal import MODEL_HELP, Result, Verbs, add_question, printable, progress, read_context, read_squad, warn
+from .terminal import (
+    MODEL_HELP,
+    Result,
+    Verbs,
+    add_question,
+    in_colour,
+    printable,
+    progress,
+    read_context,
+    read_squad,
+    warn,
+)
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 SHOWN = 200  # characters of the sentence to either side of the answer
@@ -54,7 +64,7 @@ def _ask(arguments: argparse.Namespace) -> Result:
 
 
 def _shown(answer: Answer, context: str) -> str:
-    """Two lines: the answer with its score, and the sentence it stands in, highlighted if a terminal shows it."""
+    """Two lines: the answer with its score, and the sentence it stands in, where it is highlighted on a terminal."""
     if not answer["answer"]:
         return f"(no answer)  ({answer['score']:.2f})"
     low, high = answer["start"], answer["end"]
@@ -63,7 +73,7 @@ def _shown(answer: Answer, context: str) -> str:
     finish = after.start() if after else len(context)
     before = "…" * (low - begin > SHOWN) + printable(context[max(begin, low - SHOWN) : low])
     behind = printable(context[high : min(finish, high + SHOWN)]) + "…" * (finish - high > SHOWN)
-    highlight, bold, plain = (HIGHLIGHT, BOLD, PLAIN) if sys.stdout.isatty() else ("", "", "")
+    highlight, bold, plain = (HIGHLIGHT, BOLD, PLAIN) if in_colour() else ("", "", "")
     text = printable(answer["answer"])
     heading = f"{bold}{text}{plain}  ({answer['score']:.2f})"
     return f"{heading}\n    {before.lstrip()}{highlight}{text}{plain}{behind.rstrip()}"
@@ -94,8 +104,8 @@ def predict(questions: Sequence[squad.Question], model: str | Path | None, path:
     """The model's answers by question id, kept at path if there is one."""
     qa = QuestionAnswerer.from_pretrained(model)
     with nullcontext() if path is None else write_whole(path) as file:
-        answers = qa({"question": q.question, "context": q.context} for q in questions)
-        predictions = {q.id: answer["answer"] for answer, q in zip(progress(answers, len(questions)), questions)}
+        answers = progress(qa({"question": q.question, "context": q.context} for q in questions), len(questions))
+        predictions = {q.id: answer["answer"] for answer, q in zip(answers, questions, strict=True)}
         if file is not None:
             json.dump(predictions, file)
     return predictions

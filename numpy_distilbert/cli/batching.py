@@ -22,14 +22,14 @@ def add_verbs(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "batch",
         help="answer every question in a file",
-        description="Answer every question in a file. Rows that cannot be answered have an error instead; exit status 1 then. "
-        "Ended at any moment, the same call with --resume goes on.",
+        description="Answer every question in a file. Rows that cannot be answered have an error instead; exit status "
+        "1 then. Ended at any moment, the same call with --resume goes on.",
     )
     verb.add_argument(
         "source",
         metavar="IN",
-        help=".jsonl (question, context, whatever else), SQuAD .json, both also in gzip, or .parquet; - for JSON lines on "
-        "standard input",
+        help=".jsonl (question, context, whatever else), SQuAD .json, both also in gzip, or .parquet; - for JSON lines "
+        "on standard input",
     )
     verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=".jsonl or .parquet")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)

@@ -91,7 +91,7 @@ def _row(one: Comparison, first: str | None) -> str:
     cosine = "-" if one.cosine is None else f"{one.cosine:.8f}"
     mark = "  <- first that differs" if one.name == first else "" if one.same else "  differs"
     layout = f"  theirs {one.layout}" if one.layout else ""
-    return f"{one.name:<57}{str(one.shape):<18}{figures}{cosine:>12}{mark}{layout}"
+    return f"{one.name:<57}{one.shape!s:<18}{figures}{cosine:>12}{mark}{layout}"
 
 
 def _show(arguments: argparse.Namespace) -> Result:

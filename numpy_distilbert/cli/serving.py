@@ -15,8 +15,8 @@ def add_verbs(verbs: Verbs) -> None:
     serve = verbs.add_parser(
         "serve",
         help="answer questions over HTTP, and on a page",
-        description="Answer questions over HTTP as the hub's question-answering API does, and on a page in the browser. "
-        "Ctrl-C or SIGTERM ends it after what is being answered.",
+        description="Answer questions over HTTP as the hub's question-answering API does, and on a page in the "
+        "browser. Ctrl-C or SIGTERM ends it after what is being answered.",
     )
     serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
@@ -43,8 +43,6 @@ def _serve(arguments: argparse.Namespace) -> Result:
         listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=1024)
     except OSError as error:
         raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
-    # Connections inherit it. asyncio sets it on sockets of its own; without, an answer waits for the ACK of its head.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
         folder = hub.find(arguments.model)

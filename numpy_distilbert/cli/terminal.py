@@ -1,20 +1,20 @@
 """What the verbs share: text from the call, progress and warnings to standard error, nothing that steers a terminal."""
 
 import argparse
+import os
 import shutil
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from .. import squad
 
 PROGRAM = "numpy-distilbert"
 MODEL_HELP = "folder or hub id of a checkpoint (default: the embedded one)"
 BAR = 30  # characters
-CLEAR_LINE = "\r\x1b[K"
 Item = TypeVar("Item")
 Result = tuple[str, int]  # of every verb: what to print, and the exit status
 Verbs = Any  # what argparse's add_subparsers gives
@@ -38,6 +38,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in joiners else " " if c.isspace() else "\ufffd" for c in text)
 
 
+def writable(text: str, stream: TextIO) -> str:
+    """With "?" for what the stream's encoding has not."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def in_colour() -> bool:
+    """Whether standard output shows colours, and the user wants them (https://no-color.org)."""
+    # A Windows console takes escape sequences only from a program that has set it to: there the text stays plain.
+    shows = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and sys.platform != "win32"
+    return shows and not os.environ.get("NO_COLOR")
+
+
 def add_question(verb: argparse.ArgumentParser) -> None:
     """The arguments of every verb that answers one question."""
     verb.add_argument("question")
@@ -56,7 +69,8 @@ def read_context(arguments: argparse.Namespace) -> str:
     if arguments.file is None and sys.stdin is None:
         raise ValueError("standard input is closed. Give the text with --context or --file.")
     if arguments.file is None and sys.stdin.isatty():
-        print("Type or paste the text, then end it with Ctrl-D on a line of its own.", file=sys.stderr)
+        end = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
+        warn(f"type or paste the text, then end it with {end} on a line of its own.")
     try:
         data = sys.stdin.buffer.read() if arguments.file is None else Path(arguments.file).read_bytes()
         return data.decode("utf-8")  # not text mode, which would turn \r\n into \n and shift every offset
@@ -102,19 +116,24 @@ def clock(seconds: float) -> str:
 
 
 def on_terminal() -> bool:
-    """Whether somebody sees a bar."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Whether somebody sees a bar: standard error is a terminal, and one where the cursor can go back."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def draw_bar(done: int, total: int, text: str) -> None:
     """Draw it over the one before, if somebody sees it."""
     if on_terminal():
-        line = f"{'█' * (BAR * done // total):░<{BAR}} {text}"
-        room = shutil.get_terminal_size().columns - 1  # of a line that goes on in the next, only that would be cleared
-        print(f"{CLEAR_LINE}{line[:room]}", end="", file=sys.stderr, flush=True)
+        full, empty = "█░" if writable("█░", sys.stderr) == "█░" else "#."
+        _overwrite(f"{full * (BAR * done // total):{empty}<{BAR}} {text}")
 
 
 def clear_bar() -> None:
     """Leave no bar behind."""
     if on_terminal():
-        print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
+        _overwrite("", end="\r")
+
+
+def _overwrite(line: str, end: str = "") -> None:
+    """Write a line in the place of the last, with spaces to its end: every console can do that without escapes."""
+    room = shutil.get_terminal_size().columns - 1  # of a line that goes on in the next, only that would be overwritten
+    print(f"\r{line[:room]:<{room}}", end=end, file=sys.stderr, flush=True)

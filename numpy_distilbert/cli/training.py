@@ -22,8 +22,9 @@ def add_verbs(verbs: Verbs) -> None:
     distill = verbs.add_parser(
         "distill",
         help="train a model on SQuAD, with a teacher",
-        description="Train a model on SQuAD v1.1, with the logits of a teacher if there are some. Stopped (Ctrl-C, SIGTERM, "
-        "or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher instead.",
+        description="Train a model on SQuAD v1.1, with the logits of a teacher if there are some. Stopped (Ctrl-C, "
+        "SIGTERM, or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher "
+        "instead.",
     )
     settings = train.Settings()
     distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
@@ -46,7 +47,7 @@ def add_verbs(verbs: Verbs) -> None:
     distill.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
     distill.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
     distill.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
-    for name, kind, help in (
+    for name, kind, explained in (
         ("alpha", float, "share of the teacher in the loss, 0 to 1"),
         ("temperature", float, "what logits are divided by for the teacher's part"),
         ("epochs", int, "how often every window is seen"),
@@ -56,7 +57,7 @@ def add_verbs(verbs: Verbs) -> None:
         ("seed", int, "for order and dropout"),
     ):
         default = getattr(settings, name.replace("-", "_"))
-        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{help} (default: %(default)s)")
+        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{explained} (default: %(default)s)")
     distill.set_defaults(run=_distill)
 
 
@@ -76,8 +77,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
     ids, answers, misplaced = train.training_windows(questions, qa)
     if left_out or misplaced:
         warn(
-            f"{len(left_out)} questions of the file are blank or have no answer, {len(misplaced)} answers are not in their "
-            "context or too long for a window."
+            f"{len(left_out)} questions of the file are blank or have no answer, "
+            f"{len(misplaced)} answers are not in their context or too long for a window."
         )
     if not ids:
         raise ValueError(f"{arguments.file}: holds no question to train with.")
@@ -124,7 +125,8 @@ def _train(
         state.load(path, about)
         if state.threads != schedule.n_cores():
             warn(
-                f"begun on {state.threads} threads, goes on on {schedule.n_cores()}: the weights will differ in their last digits."
+                f"begun on {state.threads} threads, goes on on {schedule.n_cores()}: "
+                "the weights will differ in their last digits."
             )
     else:
         try:
