@@ -2,18 +2,15 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from reference.checkpoints import write_checkpoint
 
 from numpy_distilbert import QuestionAnswerer
 
 REFERENCE = Path(__file__).parent / "reference"
-
-settings.register_profile("project", deadline=None, derandomize=True)
-settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +21,14 @@ def embedded() -> QuestionAnswerer:
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory):
     """Folder of the random checkpoint of that name in reference/checkpoints.py, "cased" with its vocabulary."""
-    folders = {}
 
-    def folder(name: str) -> Path:
-        if name not in folders:
-            folders[name] = write_checkpoint(tmp_path_factory.mktemp(name), name)
-            if name == "cased":
-                (folders[name] / "vocab.txt").write_bytes((REFERENCE / "cased_vocab.txt").read_bytes())
-                (folders[name] / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
-        return folders[name]
+    @cache
+    def folder(name: str, **changes: int) -> Path:
+        made = write_checkpoint(tmp_path_factory.mktemp(name), name, **changes)
+        if name == "cased":
+            (made / "vocab.txt").write_bytes((REFERENCE / "cased_vocab.txt").read_bytes())
+            (made / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}), encoding="utf-8")
+        return made
 
     return folder
 
@@ -42,15 +38,33 @@ def cased(random_checkpoint) -> QuestionAnswerer:
     return QuestionAnswerer.from_pretrained(random_checkpoint("cased"))
 
 
+@pytest.fixture(scope="session")
+def shallow_model(random_checkpoint) -> Path:
+    """The folder of one with a single layer, for tests to which it does not matter what the answer is."""
+    return random_checkpoint("cased", n_layers=1)
+
+
+@pytest.fixture(scope="session")
+def shallow(shallow_model) -> QuestionAnswerer:
+    return QuestionAnswerer.from_pretrained(shallow_model)
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    """Whatever the terminal that the tests run on: it takes colours and a bar."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 def blas_threads():
-    threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs the extra 'fast'")
     return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 
 
 @pytest.fixture
 def two_blas_threads():
     """A host process that gives BLAS two threads, whatever the machine has."""
-    threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs the extra 'fast'")
     controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
     if not controller.lib_controllers:
         pytest.skip("threadpoolctl does not know the BLAS of this NumPy")

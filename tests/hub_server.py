@@ -26,7 +26,7 @@ class FakeHub(ThreadingHTTPServer):
         self.files, self.published = files, {}
         self.status, self.cut, self.stalls = 200, 0, False
         self.requests, self.ranges, self.over = Counter(), [], threading.Event()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def address(self):

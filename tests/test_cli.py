@@ -1,8 +1,9 @@
 """The command line as a user meets it: real processes, pipes and a terminal."""
 
+import io
 import json
 import os
-import pty
+import re
 import subprocess
 import sys
 
@@ -25,6 +26,7 @@ def run(*arguments, text=b""):
 
 def on_a_terminal(*arguments):
     """What a terminal is sent."""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     controller, terminal = pty.openpty()
     command = [sys.executable, "-m", "numpy_distilbert", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
@@ -78,7 +80,13 @@ def test_ask_reads_the_context_from(source, tmp_path):
         "--file": ["--file", str(tmp_path / "log.txt")],
         "standard input": [],
     }[source]
-    done = run("ask", QUESTION, "--json", *arguments, text=context.encode() if source == "standard input" else b"")
+    done = run(
+        "ask",
+        QUESTION,
+        "--json",
+        *arguments,
+        text=context.encode() if source == "standard input" else b"",
+    )
     answer = json.loads(done.stdout)
     assert answer.keys() == {"score", "start", "end", "answer"}
     assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
@@ -111,15 +119,22 @@ def test_an_answer_that_the_terminal_cannot_encode_is_shown_with_question_marks(
     assert done.stdout.startswith(b"?ukasz")
 
 
-@pytest.mark.parametrize("context, answer, colour, shown", [
-    ("Title\n\nIt was Ada.\n\nNext", "Ada", False, "Ada  (0.12)\n    It was Ada."),
-    ("Who? It was Ada! Yes.", "Ada", False, "Ada  (0.12)\n    It was Ada!"),
-    (" \n It was Ada\n", "Ada", False, "Ada  (0.12)\n    It was Ada"),
-    ("See Dr. Ada Bo now. No.", "Dr. Ada", False, "Dr. Ada  (0.12)\n    See Dr. Ada Bo now."),
-    ("\0", "", False, "(no answer)  (0.12)"),
-    ("It was\tA\u200dd\ta\x1b.", "A\u200dd\ta", True,
-     "\x1b[1mA\u200dd a\x1b[0m  (0.12)\n    It was \x1b[1;7mA\u200dd a\x1b[0m\ufffd."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "context, answer, colour, shown",
+    [
+        ("Title\n\nIt was Ada.\n\nNext", "Ada", False, "Ada  (0.12)\n    It was Ada."),
+        ("Who? It was Ada! Yes.", "Ada", False, "Ada  (0.12)\n    It was Ada!"),
+        (" \n It was Ada\n", "Ada", False, "Ada  (0.12)\n    It was Ada"),
+        ("See Dr. Ada Bo now. No.", "Dr. Ada", False, "Dr. Ada  (0.12)\n    See Dr. Ada Bo now."),
+        ("\0", "", False, "(no answer)  (0.12)"),
+        (
+            "It was\tA\u200dd\ta\x1b.",
+            "A\u200dd\ta",
+            True,
+            "\x1b[1mA\u200dd a\x1b[0m  (0.12)\n    It was \x1b[1;7mA\u200dd a\x1b[0m\ufffd.",
+        ),
+    ],
+)
 def test_the_sentence_of_an_answer(context, answer, colour, shown, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: colour)
     start = context.index(answer)
@@ -135,6 +150,7 @@ def test_ctrl_c_is_status_130(monkeypatch):
 
 
 def test_a_terminal_is_told_how_to_end_the_text():
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     controller, terminal = pty.openpty()
     os.write(controller, b"Maren Holt wrote it.\n\x04")
     command = [sys.executable, "-m", "numpy_distilbert", "ask", QUESTION, "--json"]
@@ -156,7 +172,7 @@ def test_standard_input_is_utf_8_whatever_the_locale():
 @pytest.fixture
 def squad_file(tmp_path):
     path = tmp_path / "squad.json"
-    path.write_text(json.dumps(SQUAD))
+    path.write_text(json.dumps(SQUAD), encoding="utf-8")
     return str(path)
 
 
@@ -175,14 +191,14 @@ def test_evaluate_keeps_the_predictions_that_score_gives_the_same_scores(squad_f
     kept = tmp_path / "out.json"
     main(["evaluate", squad_file, "--predictions", str(kept)])
     scores = capsys.readouterr()
-    assert json.loads(kept.read_text()) == {"a": "Maren Holt", "b": "The tower", "c": "Turin"}
+    assert json.loads(kept.read_text(encoding="utf-8")) == {"a": "Maren Holt", "b": "The tower", "c": "Turin"}
     main(["evaluate", squad_file, "--score", str(kept)])
     assert capsys.readouterr() == scores
     assert sorted(os.listdir(tmp_path)) == ["out.json", "squad.json"]
 
 
 def test_predictions_that_are_missing_are_named_and_score_nothing(squad_file, tmp_path, capsys):
-    (tmp_path / "some.json").write_text('{"a": "Maren Holt"}')
+    (tmp_path / "some.json").write_text('{"a": "Maren Holt"}', encoding="utf-8")
     assert main(["evaluate", squad_file, "--score", str(tmp_path / "some.json"), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"exact_match": 100 / 3, "f1": 100 / 3, "total": 3, "missing": 2}
@@ -192,39 +208,47 @@ def test_predictions_that_are_missing_are_named_and_score_nothing(squad_file, tm
 def test_of_many_missing_predictions_only_some_are_named(tmp_path, capsys):
     qas = [{"id": f"q{i}", "question": "Who?", "answers": [{"text": "Ada"}]} for i in range(14)]
     squad = {"version": "1.1", "data": [{"paragraphs": [{"context": "Ada.", "qas": qas}]}]}
-    (tmp_path / "squad.json").write_text(json.dumps(squad))
-    (tmp_path / "none.json").write_text("{}")
+    (tmp_path / "squad.json").write_text(json.dumps(squad), encoding="utf-8")
+    (tmp_path / "none.json").write_text("{}", encoding="utf-8")
     main(["evaluate", str(tmp_path / "squad.json"), "--score", str(tmp_path / "none.json")])
     assert capsys.readouterr().err.splitlines()[9:] == [
-        "numpy-distilbert: question q9 has no prediction and scores 0.", "numpy-distilbert: so do 4 more.",
-    ]  # fmt: skip
+        "numpy-distilbert: question q9 has no prediction and scores 0.",
+        "numpy-distilbert: so do 4 more.",
+    ]
 
 
 def test_another_version_is_a_warning(tmp_path, capsys):
-    (tmp_path / "squad.json").write_text(json.dumps(SQUAD | {"version": "1.2"}))
+    (tmp_path / "squad.json").write_text(json.dumps(SQUAD | {"version": "1.2"}), encoding="utf-8")
     assert main(["evaluate", str(tmp_path / "squad.json"), "--limit", "1"]) == 0
     assert capsys.readouterr().err.endswith("squad.json: version is '1.2', needs '1.1'.\n")
 
 
 def test_predictions_are_whole_or_not_there(squad_file, tmp_path, monkeypatch):
     kept = tmp_path / "out.json"
-    kept.write_text("what was there")
+    kept.write_text("what was there", encoding="utf-8")
 
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("numpy_distilbert.cli.answering.progress", stop)
     assert main(["evaluate", squad_file, "--predictions", str(kept)]) == 130
-    assert kept.read_text() == "what was there" and sorted(os.listdir(tmp_path)) == ["out.json", "squad.json"]
+    assert kept.read_text(encoding="utf-8") == "what was there" and sorted(os.listdir(tmp_path)) == [
+        "out.json",
+        "squad.json",
+    ]
 
 
 def test_predictions_keep_what_stood_at_their_place(squad_file, tmp_path, capsys):
     real, link, fifo = (tmp_path / name for name in ("real.json", "link.json", "fifo"))
-    real.write_text("what was there")
+    real.write_text("what was there", encoding="utf-8")
     real.chmod(0o600)
     link.symlink_to(real)
     assert main(["evaluate", squad_file, "--predictions", str(link)]) == 0
-    assert link.is_symlink() and json.loads(real.read_text())["c"] == "Turin" and real.stat().st_mode & 0o777 == 0o600
+    assert (
+        link.is_symlink()
+        and json.loads(real.read_text(encoding="utf-8"))["c"] == "Turin"
+        and real.stat().st_mode & 0o777 == 0o600
+    )
     os.mkfifo(fifo)
     assert main(["evaluate", squad_file, "--predictions", str(fifo)]) == 2
     assert fifo.is_fifo() and "fifo: cannot be written (not a regular file)" in capsys.readouterr().err
@@ -241,7 +265,7 @@ def test_predictions_that_cannot_be_written_are_status_1(squad_file, tmp_path, m
 
 
 def test_without_standard_error_nothing_but_the_scores_is_printed(squad_file, tmp_path):
-    (tmp_path / "none.json").write_text("{}")
+    (tmp_path / "none.json").write_text("{}", encoding="utf-8")
     command = (
         f"exec {sys.executable} -m numpy_distilbert evaluate {squad_file} --score {tmp_path}/none.json --json 2>&-"
     )
@@ -251,30 +275,63 @@ def test_without_standard_error_nothing_but_the_scores_is_printed(squad_file, tm
 
 def test_a_terminal_sees_the_progress_and_then_only_the_scores(squad_file):
     shown = on_a_terminal("evaluate", squad_file)
-    assert shown.endswith("\r\x1b[Kexact match  100.00\r\nF1           100.00\r\nquestions    3\r\n")
+    assert re.search(r"3 of 3.*\r +\rexact match  100.00\r\nF1           100.00\r\nquestions    3\r\n\Z", shown)
 
 
-def test_a_bar_is_no_longer_than_the_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "40")
-    list(progress(iter("abcd"), 4))
-    lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
-    assert len(lines) == 5 and max(map(len, lines)) == 39
+@pytest.fixture
+def bar(monkeypatch, capsys):
+    """What has been drawn on a terminal of 70 columns, each time the whole line."""
+    monkeypatch.setattr("numpy_distilbert.cli.terminal.on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "70")
+
+    def drawn():
+        lines = capsys.readouterr().err.removeprefix("\r").split("\r")
+        assert {len(line) for line in lines} <= {69, 0} and lines[-1] == ""
+        return [line.rstrip() for line in lines[:-1]]
+
+    return drawn
 
 
-def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+def test_progress_tells_rate_and_time_left(bar, monkeypatch):
     times = iter([0.0, 0.05, 30.0, 75.0, 100.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     assert list(progress(iter("abcd"), 4)) == list("abcd")
-    lines = capsys.readouterr().err.split("\r\x1b[K")[1:]
-    assert lines == [
+    assert bar() == [
         "███████░░░░░░░░░░░░░░░░░░░░░░░ 1 of 4, 20 a second, 0:00:00 left",
         "███████████████░░░░░░░░░░░░░░░ 2 of 4, 0 a second, 0:00:30 left",
         "██████████████████████░░░░░░░░ 3 of 4, 0 a second, 0:00:25 left",
         "██████████████████████████████ 4 of 4, 0 a second, 0:00:00 left",
         "",
     ]
+
+
+def test_a_bar_is_no_longer_than_the_terminal(bar):
+    list(progress(iter("abcd"), 10**40))
+    assert {len(line) for line in bar()} == {69, 0}
+
+
+def test_a_bar_is_of_characters_that_the_terminal_has(bar, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.cli.terminal.writable", lambda text, _: "??")
+    list(progress(iter("ab"), 2))
+    assert [line[:30] for line in bar()] == ["###############...............", "#" * 30, ""]
+
+
+def test_a_dumb_terminal_has_no_bar_and_no_colour(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    list(progress(iter("ab"), 2))
+    assert main(["ask", QUESTION, "--context", CONTEXT]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == "" and "\x1b" not in output
+
+
+@pytest.mark.parametrize("value, colour", [("1", False), ("", True)])
+def test_no_color_is_obeyed(value, colour, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", value)
+    assert main(["ask", QUESTION, "--context", CONTEXT]) == 0
+    assert ("\x1b" in capsys.readouterr().out) is colour
 
 
 def test_version(capsys):
@@ -295,34 +352,62 @@ WRONG = {
     "a folder for a file": (["ask", "Who?", "--file", "."], ".: cannot be read (Is a directory)"),
     "not UTF-8": (["ask", "Who?", "--file", "latin1.txt"], "latin1.txt: not UTF-8 text (byte 3)"),
     "no model": (["ask", "Who?", "--context", "a", "--model", "nowhere"], "nowhere: no such folder"),
-    "an empty model folder": (["ask", "Who?", "--context", "a", "--model", "."], "config.json: cannot be read (No such file or directory)"),
+    "an empty model folder": (
+        ["ask", "Who?", "--context", "a", "--model", "."],
+        "config.json: cannot be read (No such file or directory)",
+    ),
     "top_k 0": (["ask", "Who?", "--context", "a", "--top-k", "0"], "top_k must be at least 1, got 0"),
     "top_k not a number": (["ask", "Who?", "--context", "a", "--top-k", "x"], "--top-k: invalid int value: 'x'"),
     "no SQuAD file": (["evaluate", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
     "not SQuAD": (["evaluate", "latin1.txt"], "latin1.txt: not JSON"),
-    "no place for predictions": (["evaluate", "squad.json", "--predictions", "no/out.json"], "no/out.json: cannot be written (No such file or directory)"),
-    "a folder for predictions": (["evaluate", "squad.json", "--predictions", "."], ".: cannot be written (not a regular file)"),
-    "an empty name for predictions": (["evaluate", "squad.json", "--predictions", ""], "cannot be written (not a regular file)"),
+    "no place for predictions": (
+        ["evaluate", "squad.json", "--predictions", "no/out.json"],
+        "no/out.json: cannot be written (No such file or directory)",
+    ),
+    "a folder for predictions": (
+        ["evaluate", "squad.json", "--predictions", "."],
+        ".: cannot be written (not a regular file)",
+    ),
+    "an empty name for predictions": (
+        ["evaluate", "squad.json", "--predictions", ""],
+        "cannot be written (not a regular file)",
+    ),
     "an empty name to score": (["evaluate", "squad.json", "--score", ""], "cannot be read (Is a directory)"),
-    "predictions to make and to score": (["evaluate", "squad.json", "--predictions", "a", "--score", "b"], "--score: not allowed with argument --predictions"),
-    "a model to score": (["evaluate", "squad.json", "--model", ".", "--score", "b"], "--score takes the answers from its file. Leave --model out."),
+    "predictions to make and to score": (
+        ["evaluate", "squad.json", "--predictions", "a", "--score", "b"],
+        "--score: not allowed with argument --predictions",
+    ),
+    "a model to score": (
+        ["evaluate", "squad.json", "--model", ".", "--score", "b"],
+        "--score takes the answers from its file. Leave --model out.",
+    ),
     "limit 0": (["evaluate", "squad.json", "--limit", "0"], "--limit must be at least 1, got 0"),
     "unknown verb": (["answer"], "invalid choice: 'answer'"),
     "unknown option": (["ask", "Who?", "--wat\nx\x1b[2J"], "unrecognized arguments: --wat x\ufffd[2J"),
     "a file name of two lines": (["ask", "Who?", "--file", "a\nb\x1b[2J"], "a b\ufffd[2J: cannot be read"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path):
+def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
-    (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
-    command = [sys.executable, "-m", "numpy_distilbert", *arguments]
-    done = subprocess.run(command, input=b"", capture_output=True, cwd=tmp_path, timeout=120)
-    assert (done.returncode, done.stdout) == (2, b"")
-    error = done.stderr.decode()
+    (tmp_path / "squad.json").write_text(json.dumps(SQUAD), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    try:
+        status = main(arguments)
+    except SystemExit as stopped:  # of argparse
+        status = stopped.code
+    output, error = capsys.readouterr()
+    assert (status, output) == (2, "")
     assert "\x1b" not in error
     assert error.startswith("numpy-distilbert: ") and error.count("\n") == 1 and message in error
+
+
+def test_a_process_ends_with_the_status_of_its_call():
+    done = run("ask", "Who?", "--context", " ")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"numpy-distilbert: context must not be blank, got ' '.\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
@@ -334,10 +419,13 @@ def test_output_that_cannot_be_written_is_one_line_and_status_1():
     assert done.stderr == b"numpy-distilbert: the answer could not be written (No space left on device).\n"
 
 
-@pytest.mark.parametrize("closed, status, message", [
-    ("<&-", 2, b"numpy-distilbert: standard input is closed. Give the text with --context or --file.\n"),
-    (">&-", 1, b"numpy-distilbert: the answer could not be written (standard output is closed).\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "closed, status, message",
+    [
+        ("<&-", 2, b"numpy-distilbert: standard input is closed. Give the text with --context or --file.\n"),
+        (">&-", 1, b"numpy-distilbert: the answer could not be written (standard output is closed).\n"),
+    ],
+)
 def test_a_closed_stream_is_one_line(closed, status, message):
     command = f"exec {sys.executable} -m numpy_distilbert ask Who? {closed}"
     done = subprocess.run(["sh", "-c", command], input=b"Ada.", stderr=subprocess.PIPE, timeout=120)

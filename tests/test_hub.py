@@ -10,12 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
+
 from conftest import REFERENCE
 from hub_server import COMMIT, ID, FakeHub
+from huggingface_hub import close_session, constants
 from reference.checkpoints import write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, hub, pipeline
+from numpy_distilbert.cli import main
 
 QUESTION, CONTEXT = "a b?", "bc a. b c a"
 NOT_FETCHED = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5", "model.fp16.safetensors"]
@@ -32,9 +37,9 @@ def folder(tmp_path):
 @pytest.fixture
 def large(folder, server):
     """The checkpoint with 25 MB of weights, as the client writes to its cache by 10 MB."""
-    config = json.loads((folder / "config.json").read_text()) | {"vocab_size": 420_000}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"vocab_size": 420_000}
     words = np.zeros((420_000, config["dim"]), np.float32)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     weights = load_file(folder / "model.safetensors") | {"distilbert.embeddings.word_embeddings.weight": words}
     save_file(weights, folder / "model.safetensors")
     server.files |= {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -44,7 +49,7 @@ def large(folder, server):
 @pytest.fixture
 def server(folder):
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    fake = FakeHub(files | {name: b"not for us" for name in NOT_FETCHED})
+    fake = FakeHub(files | dict.fromkeys(NOT_FETCHED, b"not for us"))
     yield fake
     fake.over.set()
     fake.shutdown()
@@ -52,23 +57,47 @@ def server(folder):
 
 
 @pytest.fixture
-def run(server, tmp_path):
-    """Runs the command line with that server as its hub and an empty cache."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    environment |= {
-        "NO_PROXY": "*",
+def environment(server, tmp_path):
+    """With that server as the hub, and an empty cache."""
+    return {
         "HF_ENDPOINT": server.address,
-        "HF_HOME": str(tmp_path / "cache"),
-        "HF_HUB_ETAG_TIMEOUT": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_ETAG_TIMEOUT": 1,
+        "HF_HUB_DOWNLOAD_TIMEOUT": 1,
+        "HF_HUB_DISABLE_XET": 1,
     }
+
+
+@pytest.fixture
+def run_process(environment, tmp_path):
+    """Runs the command line in a process of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
 
     def run(*arguments, **more):
         command = [sys.executable, "-m", "numpy_distilbert", *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=environment | more, cwd=tmp_path, timeout=120
-        )
+        variables = inherited | {"NO_PROXY": "*"} | {name: str(value) for name, value in (environment | more).items()}
+        return subprocess.run(command, capture_output=True, env=variables, cwd=tmp_path, timeout=120, encoding="utf-8")
+
+    return run
+
+
+@pytest.fixture
+def run(environment, tmp_path, monkeypatch, capsys):
+    """Runs the command line in this process, where the client has read its variables already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
+
+    def run(*arguments, **more):
+        read = environment | more
+        address = read["ENDPOINT"] = read.pop("HF_ENDPOINT")
+        read["HUGGINGFACE_CO_URL_TEMPLATE"] = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        close_session()
+        with monkeypatch.context() as patched:
+            for name, value in read.items():
+                patched.setattr(constants, name, value)
+            status = main(list(arguments))
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return run
 
@@ -89,7 +118,8 @@ def expected(folder):
     return QuestionAnswerer.from_pretrained(folder)(QUESTION, CONTEXT)
 
 
-def test_a_checkpoint_is_fetched_once_and_used_without_the_hub(run, server, folder):
+def test_a_checkpoint_is_fetched_once_and_used_without_the_hub(run_process, server, folder):
+    run = run_process
     done = run("download", ID)
     assert done.returncode == 0, done.stderr
     fetched = Path(done.stdout.strip())
@@ -97,7 +127,7 @@ def test_a_checkpoint_is_fetched_once_and_used_without_the_hub(run, server, fold
     assert not any(server.requests[method, Path(name).name] for name in NOT_FETCHED for method in ("GET", "HEAD"))
     assert json.loads(ask(run, ID).stdout) == expected(folder)
     assert len(server.ranges) == 1  # the weights came once
-    assert json.loads(ask(run, ID, HF_HUB_OFFLINE="1").stdout) == expected(folder)
+    assert json.loads(ask(run, ID, HF_HUB_OFFLINE=1).stdout) == expected(folder)
     server.status = 500
     assert json.loads(ask(run, ID).stdout) == expected(folder)
 
@@ -123,7 +153,7 @@ def test_a_connection_that_is_cut_is_taken_up_where_it_ended(run, server, large)
 def test_a_download_that_was_given_up_leaves_nothing_and_can_be_made_again(run, server, large, tmp_path):
     server.cut = 99
     assert f"{ID}: no such folder, and could not be fetched" in one_line(run("download", ID))
-    assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+    assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     server.cut = 0
     assert json.loads(ask(run, ID).stdout) == expected(large)
@@ -135,7 +165,7 @@ def test_content_that_does_not_match_its_hash_is_refused_and_removed(run, server
     server.files["model.safetensors"] = good[:-1] + bytes([good[-1] ^ 1])
     for command in (run("download", ID), ask(run, ID)):
         assert "has not the published sha256" in one_line(command)
-    assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+    assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
     server.files["model.safetensors"] = good
     assert json.loads(ask(run, ID).stdout) == expected(folder)
     assert list((tmp_path / "cache").rglob("*.verified"))
@@ -145,7 +175,7 @@ def test_content_that_changes_in_the_cache_is_noticed(run, server):
     weights = Path(run("download", ID).stdout.strip()) / "model.safetensors"
     content = weights.read_bytes()
     weights.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert "has not the published sha256" in one_line(ask(run, ID, HF_HUB_OFFLINE="1"))
+    assert "has not the published sha256" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
     assert not os.path.lexists(weights)
 
 
@@ -153,11 +183,11 @@ def test_weights_are_compared_in_a_cache_without_links_too(run, server, folder):
     good = server.files["model.safetensors"]
     server.published["model.safetensors"] = good
     server.files["model.safetensors"] = good[:-1] + bytes([good[-1] ^ 1])
-    assert "has not the published sha256" in one_line(run("download", ID, HF_HUB_DISABLE_SYMLINKS="1"))
+    assert "has not the published sha256" in one_line(run("download", ID, HF_HUB_DISABLE_SYMLINKS=1))
     server.files["model.safetensors"] = good
-    fetched = Path(run("download", ID, HF_HUB_DISABLE_SYMLINKS="1").stdout.strip())
+    fetched = Path(run("download", ID, HF_HUB_DISABLE_SYMLINKS=1).stdout.strip())
     assert not (fetched / "model.safetensors").is_symlink()
-    assert json.loads(ask(run, ID, HF_HUB_DISABLE_SYMLINKS="1", HF_HUB_OFFLINE="1").stdout) == expected(folder)
+    assert json.loads(ask(run, ID, HF_HUB_DISABLE_SYMLINKS=1, HF_HUB_OFFLINE=1).stdout) == expected(folder)
 
 
 def test_shards_and_all_files_of_the_tokenizer_are_fetched_and_each_shard_is_compared(run, server, folder):
@@ -165,10 +195,10 @@ def test_shards_and_all_files_of_the_tokenizer_are_fetched_and_each_shard_is_com
     weight_map = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(sorted(tensors))}
     for file in set(weight_map.values()):
         save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
     (folder / "tokenizer.json").write_bytes((REFERENCE / "template_tokenizer.json").read_bytes())
-    (folder / "tokenizer_config.json").write_text('{"cls_token": "[CLS]"}')
-    (folder / "special_tokens_map.json").write_text('{"cls_token": "[CLS]"}')
+    (folder / "tokenizer_config.json").write_text('{"cls_token": "[CLS]"}', encoding="utf-8")
+    (folder / "special_tokens_map.json").write_text('{"cls_token": "[CLS]"}', encoding="utf-8")
     (folder / "model.safetensors").unlink()
     server.files = {path.name: path.read_bytes() for path in folder.iterdir()}
     fetched = Path(run("download", ID).stdout.strip())
@@ -237,13 +267,13 @@ def test_download_of_a_folder_says_so(run, server, folder, tmp_path):
     (tmp_path / "weights").mkdir()
     folder.rename(tmp_path / "weights" / "mine")
     assert "weights/mine: a folder here" in one_line(run("download", "weights/mine"))
-    (tmp_path / "someone").write_text("")
+    (tmp_path / "someone").write_text("", encoding="utf-8")
     assert "not looked for on the hub, as there is someone here" in one_line(run("download", ID))
     assert not server.requests
 
 
-def test_a_path_that_standard_output_cannot_show_is_no_trouble(run):
-    done = run("download", ID, "--dir", "é", PYTHONIOENCODING="ascii")
+def test_a_path_that_standard_output_cannot_show_is_no_trouble(run_process):
+    done = run_process("download", ID, "--dir", "é", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout) == (0, "?/tiny-squad\n")
 
 
@@ -256,12 +286,12 @@ def test_a_server_that_refuses_is_named(status, message, run, server, tmp_path):
 
 def test_a_server_that_stalls_is_given_up(run, server, tmp_path):
     server.stalls = True
-    assert "could not be fetched" in one_line(run("download", ID))
+    assert "could not be fetched" in one_line(run("download", ID, HF_HUB_DOWNLOAD_TIMEOUT=0.2))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_without_a_network_one_line_says_what_to_run(run, server):
-    for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+    for more in ({"HF_HUB_OFFLINE": 1}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
         line = one_line(ask(run, ID, **more))
         assert f"{ID}: no such folder" in line and f"numpy-distilbert download {ID}" in line
 
@@ -304,7 +334,9 @@ def test_a_folder_is_never_looked_for_on_the_hub(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     for path in (Path("owner/name"), "models/mine", "./owner/name", "/owner/name", "a/b/c", "owner/name/", "../name"):
-        with pytest.raises(CheckpointError, match="no such folder(. Name the folder|, and not looked for on the hub)"):
+        with pytest.raises(
+            CheckpointError, match=r"no such folder(\. Name the folder|, and not looked for on the hub)"
+        ):
             QuestionAnswerer.from_pretrained(path)
 
 

@@ -61,9 +61,9 @@ def test_what_nothing_says_is_not_known(random_checkpoint, tmp_path, capsys):
     shutil.copytree(random_checkpoint("cased"), folder)
     assert main(["info", "--model", str(folder)]) == 0
     assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:3]] == [["not", "known"]] * 2
-    config = json.loads((folder / "config.json").read_text()) | {"_name_or_path": "owner/base"}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"_name_or_path": "owner/base"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     known = describe(folder)
     assert (known["provenance"], known["licence"], known["weights"][0]["published"]) == ("owner/base", "mit", False)
 

@@ -16,7 +16,7 @@ TOLERANCE = 2e-5  # of the larger of 1 and the largest value
 
 @pytest.fixture(scope="module", params=[*SHAPES, "embedded"])
 def case(request, random_checkpoint, embedded):
-    """A model, its reference tensors, and its output for the same batch: rows padded right and left, holes, one token."""
+    """A model, its reference tensors, and its output for the same batch: padding right and left, holes, one token."""
     name = request.param
     model = (
         embedded.model
@@ -46,7 +46,7 @@ def test_hidden_states_equal_pytorch_after_every_layer(case):
     model, reference, output = case
     assert len(output.hidden_states) == len(reference["hidden_states"]) == model.config.n_layers + 1
     real = reference["attention_mask"][:, reference["positions"]] == 1
-    for ours, theirs in zip(output.hidden_states, reference["hidden_states"]):
+    for ours, theirs in zip(output.hidden_states, reference["hidden_states"], strict=True):
         ours = ours[:, reference["positions"]]
         assert np.abs(ours - theirs)[real].max() <= TOLERANCE * max(1, np.abs(theirs[real]).max())
 
@@ -86,7 +86,7 @@ def test_attentions_follow_from_the_hidden_states(case, random_checkpoint):
     weights = load_file(random_checkpoint("odd") / "model.safetensors")
     ids, mask = reference["input_ids"], reference["attention_mask"]
     output = model(ids, mask, output_hidden_states=True, output_attentions=True)
-    for number, (x, probabilities) in enumerate(zip(output.hidden_states, output.attentions)):
+    for number, (x, probabilities) in enumerate(zip(output.hidden_states[:-1], output.attentions, strict=True)):
         name = f"distilbert.transformer.layer.{number}.attention"
         query, key = (
             (x @ weights[f"{name}.{part}_lin.weight"].T + weights[f"{name}.{part}_lin.bias"]).reshape(

@@ -24,13 +24,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_model_card_names_the_sha256_of_every_file():
     card = hub.find().parent / "README.md"
-    listed = {name: digest for digest, name in re.findall(r"`([0-9a-f]{64})` \| (\S+)", card.read_text())}
+    listed = {
+        name: digest for digest, name in re.findall(r"`([0-9a-f]{64})` \| (\S+)", card.read_text(encoding="utf-8"))
+    }
     actual = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in hub.find().iterdir()}
     assert listed == actual
 
 
 def test_the_model_card_names_the_shape():
-    card, path = (ROOT / "weights" / "README.md").read_text(), hub.find() / "model.safetensors"
+    card, path = (ROOT / "weights" / "README.md").read_text(encoding="utf-8"), hub.find() / "model.safetensors"
     c = DistilBertForQuestionAnswering.from_pretrained().config
     shape = f"{c.n_layers} layers, width {c.dim}, {c.n_heads} heads, hidden {c.hidden_dim}"
     assert f"{shape}, {c.max_position_embeddings} positions" in card and f"{c.vocab_size:,} pieces" in card
@@ -39,22 +41,22 @@ def test_the_model_card_names_the_shape():
 
 
 def test_ci_runs_the_test_command_of_the_readme():
-    commands = re.findall(r"^    (pip install .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    commands = re.findall(r"^    (pip install .+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(commands) == 2 and "numpy_distilbert ask" in commands[0] and "pytest" in commands[1]
-    assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
 def test_the_readme_shows_what_its_command_prints():
     pattern = r"^    pip install \. && python (-m numpy_distilbert .+)\n\n((?:    .+\n)+)"
-    call, shown = re.search(pattern, (ROOT / "README.md").read_text(), re.MULTILINE).groups()
-    done = subprocess.run([sys.executable, *shlex.split(call)], capture_output=True, text=True, timeout=120)
+    call, shown = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE).groups()
+    done = subprocess.run([sys.executable, *shlex.split(call)], capture_output=True, timeout=120, encoding="utf-8")
     assert done.stdout == re.sub("^    ", "", shown, flags=re.MULTILINE)
 
 
 def test_what_is_imported_is_required():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    rooms = {path.stem: path.read_text() for path in (ROOT / "numpy_distilbert").rglob("*.py")}
+    rooms = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "numpy_distilbert").rglob("*.py")}
     extra = imported(rooms.pop("server")) - {"numpy"}
     assert imported("".join(rooms.values())) == required(setup["options"]["install_requires"])
     assert extra == required(setup["options.extras_require"]["serve"])
@@ -69,7 +71,9 @@ def required(requirements):
 
 
 def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
-    pytest.importorskip("setuptools", "70.1", reason="builds a wheel without the network, which needs setuptools here")
+    pytest.importorskip(
+        "setuptools", "77.0.3", reason="builds a wheel without the network, which needs setuptools here"
+    )
     source, site, elsewhere = tmp_path / "source", tmp_path / "site", tmp_path / "elsewhere"
     for name in ("numpy_distilbert", "weights"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -83,7 +87,7 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     shutil.rmtree(source)
     elsewhere.mkdir()
     environment = os.environ | {"PYTHONPATH": str(site)}
-    program = "import numpy_distilbert.hub as hub, numpy_distilbert.cli as cli, sys; print(hub.find()); cli.main(sys.argv[1:])"
+    program = "import sys; from numpy_distilbert import cli, hub; print(hub.find()); cli.main(sys.argv[1:])"
     command = [
         sys.executable,
         "-c",
@@ -95,7 +99,13 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
         "--json",
     ]
     done = subprocess.run(
-        command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True, timeout=120
+        command,
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        check=True,
+        timeout=120,
+        encoding="utf-8",
     )
     found, answer = done.stdout.splitlines()
     assert Path(found) == site / "numpy_distilbert" / "weights" / hub.DEFAULT
@@ -105,7 +115,7 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
 
 
 def test_the_examples_of_the_readme_and_the_package_are_true(capsys):
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names = {}
     for block in blocks:

@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from numpy_distilbert import hub, plot
 from numpy_distilbert.cli import main
 from numpy_distilbert.tokenizer import Encoding
+
+agg = pytest.importorskip("matplotlib.backends.backend_agg", reason="needs the extra 'plot'")
 
 QUESTION, CONTEXT = "Who kept the log?", "It cost $5 or $6 a year. Maren Holt kept its log."
 LONG = "The tower is old. It was built of basalt. " * 8 + CONTEXT
@@ -35,7 +36,7 @@ def test_probabilities_and_attention_of_the_whole_text_are_drawn(embedded, drawn
     np.testing.assert_array_equal(
         np.concatenate(drawn["attention"], axis=1), output.attentions[2][0, 3][np.ix_(asking, context)]
     )
-    start, end = (np.concatenate(part) for part in zip(*drawn["probabilities"]))
+    start, end = (np.concatenate(part) for part in zip(*drawn["probabilities"], strict=True))
     assert len(start) == len(end) == len(context) and start.sum() < 1.001 and end.max() > 0.5
     assert encoding.tokens[context[start.argmax()]] == "mare" and encoding.tokens[context[end.argmax()]] == "holt"
     assert {len(part) for part, _ in drawn["probabilities"]} == {40, len(context) % 40}
@@ -47,7 +48,7 @@ def test_without_a_layer_and_a_head_it_is_the_mean_of_the_last(embedded, drawn, 
     encoding = embedded.tokenizer(QUESTION, CONTEXT)
     attention = embedded.model([encoding.ids], output_attentions=True).attentions[-1][0].mean(axis=0)
     np.testing.assert_array_equal(drawn["attention"][0], attention[1:6, 7:-1])
-    picture = (tmp_path / "a.svg").read_text()
+    picture = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "layer 5, mean of all heads" in picture.replace("&#32;", " ") and picture.startswith("<?xml")
 
 
@@ -87,7 +88,7 @@ def test_nothing_hides_a_label():
     tokens = ["[CLS]", *["telecommunications"] * 3, "[SEP]", *["characterization"] * 90, "[SEP]"]
     sequence_ids = [None, 0, 0, 0, None, *[1] * 90, None]
     figure = picture(tokens, sequence_ids, np.zeros(96), np.zeros(96), np.ones((96, 96)))
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = agg.FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     frames = [axes.get_window_extent(renderer) for axes in figure.axes]
     assert len(frames) == 6
@@ -122,5 +123,6 @@ def test_without_matplotlib_one_line_says_what_to_install(tmp_path, capsys, monk
 
 
 def test_matplotlib_is_not_loaded_for_anything_else():
-    program = "import sys, numpy_distilbert.cli; print([m for m in sys.modules if m.startswith(('matplotlib', 'huggingface', 'starlette', 'uvicorn'))])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+    extras = ("matplotlib", "huggingface_hub", "starlette", "uvicorn", "pyarrow", "distributed")
+    program = f"import sys, numpy_distilbert.cli; print([name for name in {extras} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8").stdout == "[]\n"

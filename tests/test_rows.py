@@ -7,14 +7,14 @@ import io
 import json
 import math
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from properties import HealthCheck, given, settings, st
 
 from numpy_distilbert import rows
 from numpy_distilbert.rows import Row, parquet_schema, read_rows, write_lines, write_parquet
+
+pa = pytest.importorskip("pyarrow", reason="needs the extra 'batch'")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra 'batch'")
 
 GOOD = {"question": "Who kept the log?", "context": "Maren Holt kept it."}
 VALUES = st.recursive(
@@ -24,7 +24,7 @@ VALUES = st.recursive(
 
 
 def lines(path, *values):
-    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
     return path
 
 
@@ -115,7 +115,8 @@ def test_gzip_is_known_by_its_content(tmp_path, name):
 def test_squad_is_read_an_article_at_a_time(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(
-        json.dumps(squad(("Tower", {"Maren Holt kept it.": ["Who?", "What?"]}), ("Sea", {"It is grey.": ["How?"]})))
+        json.dumps(squad(("Tower", {"Maren Holt kept it.": ["Who?", "What?"]}), ("Sea", {"It is grey.": ["How?"]}))),
+        encoding="utf-8",
     )
     assert [row.fields for row in read_rows(path)] == [
         {"title": "Tower", "id": "Tower0", "question": "Who?", "context": "Maren Holt kept it."},
@@ -140,11 +141,16 @@ def test_of_squad_no_more_is_read_at_a_time_than_an_article_needs():
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.text(max_size=8), st.dictionaries(st.text(min_size=1), st.lists(st.text(), max_size=3), max_size=3)), max_size=4),
+    st.lists(
+        st.tuples(
+            st.text(max_size=8), st.dictionaries(st.text(min_size=1), st.lists(st.text(), max_size=3), max_size=3)
+        ),
+        max_size=4,
+    ),
     st.integers(1, 50),
     st.sampled_from([None, 2]),
     st.booleans(),
-)  # fmt: skip
+)
 def test_squad_is_read_as_json_reads_it(tmp_path, monkeypatch, articles, chunk, indent, ascii_only):
     monkeypatch.setattr(rows, "CHUNK", chunk)
     path, value = tmp_path / "a.json", squad(*articles)
@@ -173,7 +179,7 @@ def test_squad_is_read_as_json_reads_it(tmp_path, monkeypatch, articles, chunk, 
 )
 def test_what_is_not_squad_is_said(tmp_path, content, message):
     path = tmp_path / "a.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         list(read_rows(path))
 
@@ -198,7 +204,7 @@ def test_every_line_is_one_row_whatever_it_holds(tmp_path, contents):
     [
         ("a.csv", b"", "what is in it cannot be told from its name.*jsonl"),
         ("a.jsonl", b"\x1f\x8bnonsense", "a.jsonl: cannot be read"),
-        ("a.jsonl", gzip.compress(b"1\n" * 10_000)[:-20], "a.jsonl: cannot be read"),
+        ("a.jsonl", gzip.compress(b"1\n" * 10_000, mtime=0)[:-20], "a.jsonl: cannot be read"),
         ("a.json", b'{"data": [\xff', "a.json: cannot be read"),
         ("a.parquet", b"nonsense", "a.parquet: cannot be read as Parquet"),
     ],
@@ -211,7 +217,7 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path, name, content, message):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet"])
 def test_a_file_that_is_not_there_is_said(tmp_path, name):
-    with pytest.raises(ValueError, match="cannot be read .*No such file"):
+    with pytest.raises(ValueError, match=r"cannot be read .*No such file"):
         list(read_rows(tmp_path / name))
 
 
@@ -252,7 +258,7 @@ def test_parquet_that_python_cannot_hold_or_tell_apart_is_said(tmp_path):
     far = pa.array([2**62], pa.timestamp("us"))
     columns = {"question": ["Who?"], "context": ["Maren."]}
     pq.write_table(pa.table(columns | {"when": far}), path)
-    with pytest.raises(ValueError, match="a.parquet: cannot be read as Parquet"):
+    with pytest.raises(ValueError, match=r"a\.parquet: cannot be read as Parquet"):
         list(read_rows(path))
     twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["question", "context", "question"])
     pq.write_table(twice, path)
@@ -269,7 +275,7 @@ def test_groups_end_with_their_texts(monkeypatch):
 def test_a_squad_paragraph_without_its_context_is_rows_with_errors(tmp_path):
     value = squad(("Tower", {"Maren Holt kept it.": ["Who?", "What?"], "It is old.": ["How?"]}))
     del value["data"][0]["paragraphs"][0]["context"]
-    (tmp_path / "a.json").write_text(json.dumps(value))
+    (tmp_path / "a.json").write_text(json.dumps(value), encoding="utf-8")
     assert [row.error for row in read_rows(tmp_path / "a.json")] == [
         "line 1 has no 'context'.",
         "line 2 has no 'context'.",
@@ -282,7 +288,7 @@ def test_lines_become_columns_if_each_has_one_type(tmp_path, monkeypatch):
     path = lines(tmp_path / "a.jsonl", GOOD, GOOD | {"n": 1}, GOOD | {"n": 2.5}, GOOD | {"tags": ["a"]}, 7)
     schema = parquet_schema(path)
     assert schema.field("n").type == pa.float64() and schema.field("tags").type == pa.list_(pa.string())
-    with pytest.raises(ValueError, match="Parquet cannot hold its fields as columns.*Write JSON lines"):
+    with pytest.raises(ValueError, match=r"Parquet cannot hold its fields as columns.*Write JSON lines"):
         parquet_schema(lines(path, GOOD | {"n": 1}, GOOD, GOOD, GOOD | {"n": "one"}))
     with pytest.raises(ValueError, match="Parquet cannot hold"):
         parquet_schema(lines(path, GOOD | {"n": 2**70}))

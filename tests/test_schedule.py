@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import blas_threads
-from hypothesis import example, given
-from hypothesis import strategies as st
+from properties import example, given, st
 
 from numpy_distilbert import schedule
 from numpy_distilbert.schedule import THREADED_FROM, Memory, Team, cache_blocks, matmul, summed_product, threads
 
-threadpoolctl = pytest.importorskip("threadpoolctl", reason="the extra 'fast' is not installed")
+threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs the extra 'fast'")
 
 
 def random(*shape, seed=0):
@@ -168,7 +167,7 @@ def test_blas_has_its_threads_again_after_an_error(two_blas_threads):
 
     for failing in (slice(0, 1), slice(1, 2)):
         with pytest.raises(KeyError), threads(THREADED_FROM) as team:
-            team.run(lambda share: fail(share) if share == failing else None, team.shares(2))
+            team.run(lambda share, failing=failing: fail(share) if share == failing else None, team.shares(2))
         assert blas_threads() == [2]
 
 
@@ -247,8 +246,10 @@ def test_eight_threads_sharing_a_model_compute_what_one_does(two_blas_threads, b
     alone = [embedded.model(*call).start_logits for call in calls]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda call: embedded.model(*call).start_logits, calls))
-    for one, other in zip(alone, together):
-        np.testing.assert_array_equal(one, other)
+    for (_, mask), one, other in zip(calls, alone, together, strict=True):
+        # the shortest are left to the threads of BLAS, of which there is one while another call computes
+        short = embedded.model.config.dim * mask.sum() < THREADED_FROM
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 if short else 0)
     assert blas_threads() == [2]
 
 
@@ -257,7 +258,7 @@ def test_what_an_input_shares_its_batch_with_hardly_matters(two_blas_threads, ba
     for rows in ([0, 1], [3, 2, 1], range(9), range(8, -1, -1)):
         rows = list(rows)
         together = embedded.model(ids[rows], mask[rows])
-        for row, start, end in zip(rows, together.start_logits, together.end_logits):
+        for row, start, end in zip(rows, together.start_logits, together.end_logits, strict=True):
             length = mask[row].sum()
             alone = embedded.model(ids[row : row + 1, :length])
             for logits, expected in ((start[:length], alone.start_logits[0]), (end[:length], alone.end_logits[0])):

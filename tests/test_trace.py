@@ -105,7 +105,7 @@ def test_a_batch_is_recorded_where_its_mask_is_1(embedded):
     assert list(tensors) == NAMES
     np.testing.assert_array_equal(tensors["attention_mask"], mask)
     np.testing.assert_array_equal(tensors["qa_outputs"][..., 0], output.start_logits)
-    for i, (hidden, attention) in enumerate(zip(output.hidden_states[1:], output.attentions)):
+    for i, (hidden, attention) in enumerate(zip(output.hidden_states[1:], output.attentions, strict=True)):
         np.testing.assert_array_equal(tensors[LAYER.format(i) + "output_layer_norm"], hidden)
         np.testing.assert_array_equal(tensors[LAYER.format(i) + "attention.probabilities"], attention)
     for name in NAMES[2:]:
@@ -338,7 +338,7 @@ def two(tmp_path, ours):
         tmp_path / "theirs.npz", **{name.replace("distilbert.", "bert."): tensor for name, tensor in theirs.items()}
     )
     names = {name: name.replace("distilbert.", "bert.") for name in ours}
-    (tmp_path / "names.json").write_text(json.dumps(names))
+    (tmp_path / "names.json").write_text(json.dumps(names), encoding="utf-8")
     return tmp_path
 
 
@@ -393,12 +393,12 @@ def test_compare_says_what_is_wrong_with_its_files(arguments, message, two, caps
     np.savez("text.npz", a=np.array(["x"]))
     np.savez("pickle.npz", a=np.array([{}]))
     Path("empty.npz").write_bytes(b"")
-    Path("unknown.json").write_text('{"nothing": "other"}')
+    Path("unknown.json").write_text('{"nothing": "other"}', encoding="utf-8")
     Path("cut.npz").write_bytes(Path("theirs.npz").read_bytes()[:-30])
     text = b'{"a": {"dtype": "F8_E5M2", "shape": [1], "data_offsets": [0, 1]}}'
     Path("f8.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"1")
     save_file({"a": np.zeros(2)}, "order.safetensors", {"order": "[" * 100_000})
-    Path("list.json").write_text('{"input_ids": 3}')
+    Path("list.json").write_text('{"input_ids": 3}', encoding="utf-8")
     status, output, line = run(capsys, "compare", "ours.safetensors", *arguments)
     assert status == 2 and output == "" and message in line and line.count("\n") == 1
 

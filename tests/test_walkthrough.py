@@ -15,7 +15,7 @@ def test_it_prints_what_it_says():
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 30 and [kind for kind, _ in blocks] == ["python", "text"] * (len(blocks) // 2)
     names = {}
-    for (_, code), (_, expected) in zip(blocks[::2], blocks[1::2]):
+    for (_, code), (_, expected) in zip(blocks[::2], blocks[1::2], strict=True):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(code, names)

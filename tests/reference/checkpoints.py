@@ -46,14 +46,14 @@ def random_weights(config: dict, seed: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def write_checkpoint(folder: Path, shape: str, dtype: type = np.float32) -> Path:
-    """Write the random checkpoint of that name into a folder, config.json and model.safetensors."""
-    config = SHAPES[shape]
+def write_checkpoint(folder: Path, shape: str, dtype: type = np.float32, **changes: int) -> Path:
+    """Write the random checkpoint of that name, or one with another size, as config.json and model.safetensors."""
+    config = SHAPES[shape] | changes
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
         {"model_type": "distilbert", "architectures": ["DistilBertForQuestionAnswering"], "activation": "gelu"} | config
     )
-    (folder / "config.json").write_text(text)
+    (folder / "config.json").write_text(text, encoding="utf-8")
     weights = random_weights(config, seed=list(SHAPES).index(shape))
     save_file(
         {name: tensor.astype(dtype) for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"}

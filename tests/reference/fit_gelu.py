@@ -2,7 +2,7 @@
 
     python tests/reference/fit_gelu.py
 
-x * Phi(x) = x/2 * (1 + tanh(x * p(x^2))) holds exactly for p(x^2) = atanh(erf(x / sqrt(2))) / x, a smooth even function,
+x * Phi(x) = x/2 * (1 + tanh(x * p(x^2))) holds exactly for p(x^2) = atanh(erf(x / sqrt(2))) / x, smooth and even,
 here fitted by a polynomial. Lawson's method: least squares repeated with the weights multiplied by the error, which
 levels the error out.
 """

@@ -20,7 +20,8 @@ TARGET = Path(__file__).resolve().parents[2] / "numpy_distilbert" / "characters.
 SURROGATES = range(0xD800, 0xE000)
 CODES = [code for code in range(sys.maxunicode + 1) if code not in SURROGATES]
 
-HEADER = '''"""Characters as the reference sees them, Hugging Face tokenizers {tokenizers}, whose tables are of several ages.
+HEADER = '''\
+"""Characters as the reference sees them, Hugging Face tokenizers {tokenizers}, whose tables are of several ages.
 
 Python's tables are of another age again, and differ from one Python to the next, so nothing that ever changed is
 asked of them. The categories are spelt out, each as the inside of a regular expression's character class. What the

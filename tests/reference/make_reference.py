@@ -56,7 +56,9 @@ def write_cased_vocab() -> None:
 def write_cased_checkpoint(folder: Path) -> Path:
     write_checkpoint(folder, "cased")
     (folder / "vocab.txt").write_bytes((HERE / "cased_vocab.txt").read_bytes())
-    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "tokenizer_class": "DistilBertTokenizer"}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"do_lower_case": false, "tokenizer_class": "DistilBertTokenizer"}', encoding="utf-8"
+    )
     return folder
 
 
@@ -107,7 +109,7 @@ def write_tokens(folders: dict[str, Path]) -> None:
             "a\u302e\u07fdb",
         ):
             add_text(name, backend, text)
-    (HERE / "tokens.json").write_text(json.dumps(cases, separators=(",", ":")))
+    (HERE / "tokens.json").write_text(json.dumps(cases, separators=(",", ":")), encoding="utf-8")
 
 
 def write_characters() -> None:
@@ -121,7 +123,7 @@ def write_characters() -> None:
             )
             for start, block in character_blocks()
         }
-    (HERE / "characters.json").write_text(json.dumps(digests, indent=0) + "\n")
+    (HERE / "characters.json").write_text(json.dumps(digests, indent=0) + "\n", encoding="utf-8")
 
 
 def write_tokenizer_files() -> None:
@@ -200,14 +202,14 @@ def write_answers(folders: dict[str, Path]) -> None:
                             "answers": answers if isinstance(answers, list) else [answers],
                         }
                     )
-    (HERE / "answers.json").write_text(json.dumps({"ISLAND": ISLAND, "cases": cases}, indent=0))
+    (HERE / "answers.json").write_text(json.dumps({"ISLAND": ISLAND, "cases": cases}, indent=0), encoding="utf-8")
 
 
 def write_squad_scores() -> None:
     """Exact match and F1 of answers compared with each other: the v2.0 script, which for these is that of v1.1."""
     pairs = [(one, other) for one in ANSWERS for other in ANSWERS]
     cases = [[one, other, compute_exact(other, one), compute_f1(other, one)] for one, other in pairs]
-    (HERE / "squad_scores.json").write_text(json.dumps(cases, indent=0))
+    (HERE / "squad_scores.json").write_text(json.dumps(cases, indent=0), encoding="utf-8")
 
 
 def write_gradients(folders: dict[str, Path]) -> None:
