@@ -128,7 +128,7 @@ def test_processes_do_not_change_a_bit(example, tmp_path, model):
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("threads", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_the_threads_of_blas_do_not_change_a_bit(example, tmp_path, threads, program):
     environment = os.environ | {"OPENBLAS_NUM_THREADS": threads}
     subprocess.run([*program, str(example[0]), "-o", str(tmp_path / "out.jsonl")], env=environment, check=False)
@@ -246,8 +246,14 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
 # cut short, and gone on with
 
 
-@pytest.mark.parametrize("kills", [(1,), pytest.param((0, 0, 1, 1, 2, 2, 3, 3), marks=pytest.mark.slow)], ids=len)
-@pytest.mark.parametrize("engine", [[], ["--workers", "2"]], ids=["threads", "processes"])
+@pytest.mark.parametrize(
+    ("engine", "kills"),
+    [
+        ([], (1,)),
+        pytest.param([], (0, 0, 1, 1, 2, 2, 3, 3), marks=pytest.mark.slow),
+        pytest.param(["--workers", "2"], (0, 0, 1, 1, 2, 2, 3, 3), marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_any_moment_it_resumes_to_the_same_file(example, tmp_path, kills, engine, program):
     source, expected = example
     output, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
@@ -699,7 +705,7 @@ def test_squad_rows_carry_their_ids(tmp_path, run, model):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads its memory in /proc")
 @pytest.mark.parametrize("rows", [30_000, pytest.param(100_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
+@pytest.mark.parametrize("name", ["in.jsonl", pytest.param("in.parquet", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_rows(tmp_path, name, rows, verb):
     program = (
         "import sys; from numpy_distilbert.cli import main; main(sys.argv[1:]); "

@@ -118,16 +118,15 @@ def expected(folder):
     return QuestionAnswerer.from_pretrained(folder)(QUESTION, CONTEXT)
 
 
-def test_a_checkpoint_is_fetched_once_and_used_without_the_hub(run_process, server, folder):
-    run = run_process
-    done = run("download", ID)
+def test_a_checkpoint_is_fetched_once_and_used_without_the_hub(run_process, run, server, folder):
+    done = run_process("download", ID)
     assert done.returncode == 0, done.stderr
     fetched = Path(done.stdout.strip())
     assert {path.name for path in fetched.iterdir()} == {path.name for path in folder.iterdir()}
     assert not any(server.requests[method, Path(name).name] for name in NOT_FETCHED for method in ("GET", "HEAD"))
     assert json.loads(ask(run, ID).stdout) == expected(folder)
     assert len(server.ranges) == 1  # the weights came once
-    assert json.loads(ask(run, ID, HF_HUB_OFFLINE=1).stdout) == expected(folder)
+    assert json.loads(ask(run_process, ID, HF_HUB_OFFLINE=1).stdout) == expected(folder)
     server.status = 500
     assert json.loads(ask(run, ID).stdout) == expected(folder)
 

@@ -42,7 +42,7 @@ def test_normalized_vectors_have_length_one_and_the_same_direction(encoder):
     np.testing.assert_allclose(unit * np.linalg.norm(plain, axis=1, keepdims=True), plain, atol=1e-6)
 
 
-@settings(max_examples=20)
+@settings(max_examples=5)
 @given(order=st.permutations(range(70)))
 def test_a_text_has_its_vector_wherever_it_stands(order, encoder):
     texts = [f"Boat {i} was lost" + " again" * (i % 9) for i in range(70)]
