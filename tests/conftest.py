@@ -13,6 +13,14 @@ from numpy_distilbert import QuestionAnswerer
 REFERENCE = Path(__file__).parent / "reference"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the whole suite in two processes, where pytest-xdist is installed and -n or --pdb does not say otherwise."""
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
+    if whole and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
+        config.option.numprocesses, config.option.dist = 2, "worksteal"
+
+
 @pytest.fixture(scope="session")
 def embedded() -> QuestionAnswerer:
     return QuestionAnswerer.from_pretrained()

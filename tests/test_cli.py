@@ -80,7 +80,7 @@ def test_ask_reads_the_context_from(source, tmp_path, monkeypatch, capsys):
         "--file": ["--file", str(tmp_path / "log.txt")],
         "standard input": [],
     }[source]
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(context.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(context.encode()), encoding="utf-8"))
     assert main(["ask", QUESTION, "--json", *arguments]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer.keys() == {"score", "start", "end", "answer"}
@@ -389,7 +389,7 @@ def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path, mon
     (tmp_path / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     try:
         status = main(arguments)
     except SystemExit as stopped:  # of argparse

@@ -56,7 +56,7 @@ def test_the_readme_shows_what_its_command_prints():
 
 def test_what_is_imported_is_required():
     setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
     rooms = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "numpy_distilbert").rglob("*.py")}
     extra = imported(rooms.pop("server")) - {"numpy"}
     assert imported("".join(rooms.values())) == required(setup["options"]["install_requires"])
