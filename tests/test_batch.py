@@ -1,19 +1,22 @@
 """Files answered: the same file whatever computes it, and however often it was cut short."""
 
 import gzip
+import io
 import json
 import logging
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
@@ -143,6 +146,22 @@ def test_processes_share_the_weights_that_are_here(monkeypatch, model):
     monkeypatch.setattr(batch, "_loaded", {})
     with batch.processes(model, 2) as (executor, at_a_time):
         assert at_a_time == 2 and executor.submit(loaded).result() == [model]
+
+
+def test_threads_that_need_the_model_at_once_load_it_once(monkeypatch, model, shallow):
+    together, loads = Barrier(3), []
+
+    def from_pretrained(folder):
+        loads.append(folder)
+        with suppress(BrokenBarrierError):  # as nobody else comes here
+            together.wait(timeout=0.3)
+        return shallow
+
+    monkeypatch.setattr(batch, "_loaded", {})
+    monkeypatch.setattr(batch.QuestionAnswerer, "from_pretrained", from_pretrained)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(batch.load, [model] * 3)) == [shallow] * 3
+    assert len(loads) == 1
 
 
 def test_a_block_ends_with_its_rows_or_its_characters():
@@ -672,6 +691,28 @@ def test_standard_input_is_read_and_not_kept(tmp_path, run, program):
         done = subprocess.run([*program, "-", "-o", str(tmp_path / "out.jsonl")], input=content, capture_output=True)
         assert done.returncode == 0 and (tmp_path / "out.jsonl").read_bytes() == expected.read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (OSError(28, "No space left on device"), 1, "the output could not be written (No space left on device)"),
+        (ValueError("broken"), 2, "broken"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_standard_input_that_cannot_be_copied_leaves_no_file(
+    tmp_path, monkeypatch, capsys, verb, error, status, message
+):
+    def copy(source, target):
+        target.write(source.read(10))
+        raise error
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no more than a part of this"), encoding="utf-8"))
+    assert main([*verb, "-", "-o", str(tmp_path / "out.jsonl")]) == status
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") <= 1 and not list(tmp_path.iterdir())
 
 
 def test_parquet_and_lines_have_the_same_answers(tmp_path, run):

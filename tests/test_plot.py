@@ -11,6 +11,7 @@ from numpy_distilbert import hub, plot
 from numpy_distilbert.cli import main
 from numpy_distilbert.tokenizer import Encoding
 
+matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
 agg = pytest.importorskip("matplotlib.backends.backend_agg", reason="needs the extra 'plot'")
 
 QUESTION, CONTEXT = "Who kept the log?", "It cost $5 or $6 a year. Maren Holt kept its log."
@@ -82,6 +83,21 @@ def test_every_token_has_its_bars_its_square_and_its_name():
     title, answer = (text.get_text() for text in figure.texts)
     assert title.startswith("Q $x$ yyy") and title.endswith("…") and answer.endswith("…  (0.50)")
     assert squares.get_title(loc="left") == "attention of the question to the text, layer 1, head 2"
+
+
+@pytest.mark.parametrize("token", ["$x$", r"$\foo$", "$_$"])
+def test_a_token_that_looks_like_a_formula_is_drawn_as_it_is(token):
+    n, drawn = 5, io.BytesIO()
+    figure = picture(
+        ["[CLS]", token, "[SEP]", token, "[SEP]"],
+        [None, 0, None, 1, None],
+        np.zeros(n),
+        np.zeros(n),
+        np.ones((n, n)),
+    )
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text as text
+        figure.savefig(drawn, format="svg")
+    assert drawn.getvalue().decode().count(f">{token}</text>") == 3  # below both axes, and beside the second
 
 
 def test_nothing_hides_a_label():

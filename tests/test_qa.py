@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -382,6 +383,16 @@ def test_logits_that_are_not_finite_are_refused(embedded, random_checkpoint, mon
     broken.model.qa_outputs.bias[0] = np.nan
     with pytest.raises(CheckpointError, match=r"logits that are not finite\. Its weights are broken"):
         broken("Who?", "Ada.")
+
+
+def test_weights_too_large_for_float32_are_one_error_and_no_warning(shallow_model):
+    broken = QuestionAnswerer.from_pretrained(shallow_model)
+    broken.model.distilbert.layers[0].ffn.lin1.weight[:] = 3e38
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(CheckpointError, match=r"logits that are not finite\. Its weights are broken"):
+            broken("Who?", "Ada.")
+    assert not said
 
 
 def test_what_goes_wrong_in_an_iterator_comes_after_the_answers_before_it(embedded):

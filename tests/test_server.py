@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import math
+import mimetypes
 import random
 import re
 import signal
@@ -493,6 +494,38 @@ def in_a_thread(qa, queue=128):
             thread.join()
 
 
+def test_the_end_of_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(shallow, monkeypatch):
+    seen = []
+
+    class Seen(server.Connection):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            accepted = transport.get_extra_info("socket")
+            seen.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(server, "Connection", Seen)
+    with in_a_thread(shallow) as url:
+        assert send(url, None, "/healthz", "GET")[0] == 200
+    assert len(seen) == 1 and all(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("index.html", "text/html; charset=utf-8"),
+        ("script.js", "text/javascript; charset=utf-8"),
+        ("style.css", "text/css; charset=utf-8"),
+        ("icon.svg", "image/svg+xml"),
+    ],
+)
+def test_files_of_the_page_have_their_types_whatever_the_system_calls_them(shallow, monkeypatch, name, kind):
+    mimetypes.init()
+    monkeypatch.setitem(mimetypes.types_map, Path(name).suffix, "application/x-odd")
+    with in_a_thread(shallow) as url, connection(url) as opened:
+        opened.request("GET", f"/page/{name}")
+        assert opened.getresponse().headers["Content-Type"] == kind
+
+
 def test_what_fails_inside_is_a_500_and_the_service_goes_on(shallow):
     qa = Counting(shallow)
     with in_a_thread(qa) as url:
@@ -718,10 +751,8 @@ def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
     with running() as (url, process):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=0.5) as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            with suppress(TimeoutError):
-                while True:  # until all that lies between is full
-                    deaf.sendall(b"GET /page/script.js HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+            with suppress(TimeoutError):  # when all that lies between is full
+                deaf.sendall(b"GET /page/script.js HTTP/1.1\r\nHost: a\r\n\r\n" * 100_000)
             process.terminate()
             assert process.wait(timeout=30) == 0
 
@@ -734,6 +765,18 @@ def test_a_signal_right_after_it_answers_is_not_lost(wait):
         time.sleep(wait)
         process.terminate()
         assert process.communicate(timeout=30) == ("stopped\n", "") and process.returncode == 0
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("ends", [interrupt, lambda: signal.raise_signal(signal.SIGTERM)])
+def test_signals_mean_what_they_meant_when_the_service_has_ended(shallow, ends):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with socket.create_server(("127.0.0.1", 0)) as listener, suppress(KeyboardInterrupt):
+        server.serve(shallow, "mine", listener, server.Limits(2_000_000, 128), ends)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 # the call

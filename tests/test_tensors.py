@@ -13,7 +13,7 @@ from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, DistilBertModel
-from numpy_distilbert.tensors import CHECKED_AT_ONCE, Weights
+from numpy_distilbert.tensors import CHECKED_AT_ONCE, Weights, write_tensors
 
 WEIGHTS = random_weights(SHAPES["odd"], seed=1)
 IDS = [[1, 2, 3, 4]]
@@ -277,6 +277,20 @@ def test_links_to_other_folders_are_followed(folder, expected, tmp_path_factory)
     os.replace(folder / "model.safetensors", blob)
     (folder / "model.safetensors").symlink_to(blob)
     np.testing.assert_array_equal(logits(folder), expected)
+
+
+@pytest.mark.parametrize("name", ["a", "ab", "abc", "abcd", "abcde"])
+def test_a_tensor_that_is_written_can_be_mapped_where_it_is(name, tmp_path):
+    path, tensors = tmp_path / "written", {name: np.arange(3, dtype="<f2"), "wide": np.arange(5, dtype="<f8")}
+    with path.open("wb") as file:
+        write_tensors(file, tensors, {})
+    (length,) = struct.unpack("<Q", path.read_bytes()[:8])
+    header = json.loads(path.read_bytes()[8 : 8 + length])
+    for stored, tensor in tensors.items():
+        offset = 8 + length + header[stored]["data_offsets"][0]
+        mapped = np.memmap(path, tensor.dtype, "r", offset, tensor.shape)
+        assert mapped.flags.aligned
+        np.testing.assert_array_equal(mapped, tensor)
 
 
 def test_a_file_that_vanishes_or_shrinks_while_it_is_read_is_named(folder):

@@ -20,6 +20,7 @@ from numpy_distilbert import (
     DistilBertForQuestionAnswering,
     QuestionAnswerer,
     Tokenizer,
+    files,
     gradients,
     hub,
     schedule,
@@ -258,6 +259,12 @@ def test_an_epoch_has_every_window_once():
     assert all(sum(lengths[i] for i in batch) <= 40 for batch in plan) and all(plan)
     assert plan != train.batches(lengths, Settings(epochs=2, batch_tokens=40, seed=1))
     assert train.batches([99], Settings(batch_tokens=40)) == [[0]]
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    plan = train.batches([7] * 54, Settings(epochs=3, batch_tokens=40))
+    drawn = [i for batch in plan for i in batch]
+    assert len({tuple(drawn[first : first + 54]) for first in (0, 54, 108)}) == 3
 
 
 FACTS = [("Who kept the log?", "Maren Holt"), ("What is old?", "tower"), ("How long was it kept?", "forty years")]
@@ -608,6 +615,31 @@ def test_ended_after_the_model_was_written_it_is_not_trained_again(distill, tmp_
     assert sorted(left) == ["of-mine-16-chars.part", "of-somebody-else.part"]
     assert distill("--out", tmp_path / "new", "--seed", 5) == 2
     assert "holds a model already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "training.json", "model.safetensors"])
+def test_ended_before_a_file_of_the_model_is_there_the_same_call_goes_on(distill, tmp_path, monkeypatch, name):
+    replace = files.replace
+
+    def ends(part, target):
+        if target.name == name:
+            raise KeyboardInterrupt
+        replace(part, target)
+
+    assert distill("--out", tmp_path / "whole") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "replace", ends)
+        assert distill("--out", tmp_path / "cut") == 130
+    assert distill("--out", tmp_path / "cut") == 0
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
+
+
+@pytest.mark.parametrize(("rate", "status"), [("1e-3", 0), ("1e30", 2)])
+def test_signals_mean_what_they_meant_when_training_is_over(distill, tmp_path, rate, status):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert distill("--out", tmp_path / "new", "--lr", rate) == status
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_bad_questions_are_counted_and_left_out(distill, tmp_path, capsys):
