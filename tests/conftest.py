@@ -1,6 +1,7 @@
 """Checkpoints that the tests share, and committed outputs of the reference."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from reference.checkpoints import write_checkpoint
 from numpy_distilbert import QuestionAnswerer
 
 REFERENCE = Path(__file__).parent / "reference"
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="--workers forks processes, which is safe on Linux alone")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, links, permissions or shell")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,7 @@ from functools import partial
 from threading import Barrier, BrokenBarrierError
 
 import pytest
+from conftest import forks, posix
 
 from numpy_distilbert import batch, schedule
 from numpy_distilbert.batch import Model, Summary, answer_file
@@ -126,6 +127,7 @@ def test_the_number_of_threads_does_not_change_a_bit(example, tmp_path, monkeypa
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
+@forks
 def test_processes_do_not_change_a_bit(example, tmp_path, model):
     assert answer_file(example[0], tmp_path / "out.jsonl", model, batch.processes(model, 2)) == Summary(270, 268, 2, 0)
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
@@ -142,6 +144,7 @@ def loaded():
     return list(batch._loaded)
 
 
+@forks
 def test_processes_share_the_weights_that_are_here(monkeypatch, model):
     monkeypatch.setattr(batch, "_loaded", {})
     with batch.processes(model, 2) as (executor, at_a_time):
@@ -254,6 +257,7 @@ def test_a_part_that_is_broken_is_computed_again(tmp_path, monkeypatch, content,
     assert read(output) == [GOOD | ANSWER]
 
 
+@posix
 def test_an_output_keeps_its_permissions(tmp_path, run):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
     output.write_text("", encoding="utf-8")
@@ -270,7 +274,7 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
     [
         ([], (1,)),
         pytest.param([], (0, 0, 1, 1, 2, 2, 3, 3), marks=pytest.mark.slow),
-        pytest.param(["--workers", "2"], (0, 0, 1, 1, 2, 2, 3, 3), marks=pytest.mark.slow),
+        pytest.param(["--workers", "2"], (0, 0, 1, 1, 2, 2, 3, 3), marks=[pytest.mark.slow, forks]),
     ],
 )
 def test_killed_at_any_moment_it_resumes_to_the_same_file(example, tmp_path, kills, engine, program):
@@ -419,7 +423,7 @@ def test_without_a_run_before_resume_begins_and_a_finished_one_is_replaced(tmp_p
         assert len(read(output)) == 2
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+@forks
 def test_workers_end_with_a_parent_that_was_killed(tmp_path, program):
     source = write(tmp_path / "in.jsonl", questions(2000))
     process = subprocess.Popen([*program, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"])
@@ -474,7 +478,7 @@ def interrupt(call, when):
         process.kill()
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+@forks
 def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path, program):
     long = {"question": "Who?", "context": "Grey sea. " * 110_000}  # blocks that no pipe holds: some wait to be sent
     source = write(tmp_path / "in.jsonl", [*questions(64), *[long] * 6])
@@ -504,7 +508,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+@forks
 def test_an_interrupt_ends_blocks_that_no_worker_has_taken(tmp_path, verb):
     row = {"question": "Who?", "context": "Grey sea. " * 1000}
     source, output = write(tmp_path / "in.jsonl", [row] * 64 * 20), tmp_path / "out.jsonl"
@@ -530,6 +534,7 @@ def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch, run):
     assert 1 <= len(begun) <= 2
 
 
+@forks
 def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program):
     source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
     call = [*program, str(source), "-o", str(output), "--workers", "2"]
@@ -616,6 +621,7 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
+@posix
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -675,9 +681,22 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys, extra, ver
         call = ["-o", str(tmp_path / "out.jsonl"), "--scheduler", "tcp://127.0.0.1:1"]
     assert main([*verb, source, *call]) == 2
     assert f"{extra} is needed" in capsys.readouterr().err
+
+
+@forks
+def test_without_threadpoolctl_workers_are_refused(tmp_path, monkeypatch, capsys, verb):
     monkeypatch.setattr(schedule, "BLAS", None)
-    assert main([*verb, source, "-o", str(tmp_path / "b.jsonl"), "--workers", "1"]) == 2
+    source = str(write(tmp_path / "in.jsonl", questions(1)))
+    assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
     assert 'pip install "numpy-distilbert[batch]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_where_forking_is_not_safe_workers_are_refused(tmp_path, monkeypatch, capsys, verb, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    source = str(write(tmp_path / "in.jsonl", questions(1)))
+    assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
+    assert "cannot fork processes safely. Leave --workers out, or use --scheduler." in capsys.readouterr().err
 
 
 # formats

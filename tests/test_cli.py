@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import posix
 from test_squad import SQUAD
 
 from numpy_distilbert import __version__
@@ -234,6 +235,7 @@ def test_predictions_are_whole_or_not_there(squad_file, tmp_path, monkeypatch):
     ]
 
 
+@posix
 def test_predictions_keep_what_stood_at_their_place(squad_file, tmp_path, capsys):
     real, link, fifo = (tmp_path / name for name in ("real.json", "link.json", "fifo"))
     real.write_text("what was there", encoding="utf-8")
@@ -260,6 +262,7 @@ def test_predictions_that_cannot_be_written_are_status_1(squad_file, tmp_path, m
     assert os.listdir(tmp_path) == ["squad.json"]
 
 
+@posix
 def test_without_standard_error_nothing_but_the_scores_is_printed(squad_file, tmp_path):
     (tmp_path / "none.json").write_text("{}", encoding="utf-8")
     command = (
@@ -415,6 +418,7 @@ def test_output_that_cannot_be_written_is_one_line_and_status_1():
     assert done.stderr == b"numpy-distilbert: the answer could not be written (No space left on device).\n"
 
 
+@posix
 @pytest.mark.parametrize(
     "closed, status, message",
     [

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
 
-from conftest import REFERENCE
+from conftest import REFERENCE, posix
 from hub_server import COMMIT, ID, FakeHub
 from huggingface_hub import close_session, constants
 from reference.checkpoints import write_checkpoint
@@ -217,6 +217,7 @@ def cached(tmp_path, content=b"weights"):
     return tmp_path / "model.safetensors", blob
 
 
+@posix
 def test_a_file_is_compared_once_and_again_when_it_changed(tmp_path, monkeypatch):
     path, blob = cached(tmp_path)
     hub._verify(path, ID)
@@ -232,6 +233,7 @@ def test_a_file_is_compared_once_and_again_when_it_changed(tmp_path, monkeypatch
     assert count == [blob, blob]
 
 
+@posix
 def test_a_link_to_nothing_is_named(tmp_path):
     path, blob = cached(tmp_path)
     blob.unlink()

@@ -23,6 +23,7 @@ pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
 pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
 pytest.importorskip("hypothesis", reason="needs the extra 'test'")
 
+from conftest import posix
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 from properties import HealthCheck, given, settings, st
@@ -66,7 +67,8 @@ def service():
         yield url
         process.terminate()
         output, errors = process.communicate(timeout=60)
-        assert (process.returncode, output, errors) == (0, "stopped\n", "")  # whatever the tests sent
+        if sys.platform != "win32":  # where that ends it at once
+            assert (process.returncode, output, errors) == (0, "stopped\n", "")  # whatever the tests sent
 
 
 @contextmanager
@@ -566,6 +568,7 @@ def assert_only_the_next_is_computed(qa, url):
     assert qa.passes[1:] == [1]
 
 
+@posix
 def test_a_full_queue_says_when_to_come_back_and_takes_the_place_of_who_hangs_up():
     with running("--queue", "2") as (url, process):
         with connection(url) as one, connection(url) as other:
@@ -679,6 +682,7 @@ def client(url, asked, statuses, wrong, over, seed):
                     break
 
 
+@posix
 @pytest.mark.parametrize(
     ("queue", "answers"),
     [(24, 64), pytest.param(24, 2000, marks=pytest.mark.slow), pytest.param(128, 20_000, marks=pytest.mark.slow)],
@@ -722,6 +726,7 @@ sys.exit(cli.main())
 """
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_under_load_ends_it_after_what_was_being_answered(number, shallow_model, monkeypatch):
     monkeypatch.setattr("test_server.PROGRAM", [sys.executable, "-c", SLOW])
@@ -742,6 +747,7 @@ def test_a_signal_under_load_ends_it_after_what_was_being_answered(number, shall
         assert process.communicate(timeout=60) == ("stopped\n", "") and process.returncode == 0
 
 
+@posix
 def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
     program = (
         "import sys; from numpy_distilbert import cli, server; "
@@ -757,6 +763,7 @@ def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
             assert process.wait(timeout=30) == 0
 
 
+@posix
 @pytest.mark.parametrize(
     "wait", [0, *(pytest.param(wait, marks=pytest.mark.slow) for wait in (0.002, 0.005, 0.01, 0.02))]
 )

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import posix
 from properties import given, st
 from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 from safetensors.numpy import load_file, save_file
@@ -265,12 +266,14 @@ def test_refused_by_name(make, message, folder):
     assert str(folder) in str(refused.value) and "\n" not in str(refused.value)
 
 
+@posix
 def test_a_link_loop_for_a_folder_is_no_folder(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(CheckpointError, match="loop: no such folder"):
         logits(tmp_path / "loop")
 
 
+@posix
 def test_links_to_other_folders_are_followed(folder, expected, tmp_path_factory):
     save(folder)
     blob = tmp_path_factory.mktemp("blobs") / "0e35"
@@ -293,6 +296,7 @@ def test_a_tensor_that_is_written_can_be_mapped_where_it_is(name, tmp_path):
         np.testing.assert_array_equal(mapped, tensor)
 
 
+@posix
 def test_a_file_that_vanishes_or_shrinks_while_it_is_read_is_named(folder):
     save(folder)
     weights = Weights(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
+from conftest import REFERENCE, posix
 from reference import gradients as given
 from reference.checkpoints import SHAPES, random_weights
 from safetensors import safe_open
@@ -479,7 +479,7 @@ def end(process, number, status):
         assert output.startswith("stopped after step") and output.endswith("The same call goes on.\n")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once, whatever the signal")
+@posix
 def test_killed_and_resumed_it_ends_in_the_same_weights(distill, tmp_path, start):
     assert distill("--out", tmp_path / "whole", "--epochs", 5) == 0
     for number, status in ENDS:
@@ -491,7 +491,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(distill, tmp_path, start
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once, whatever the signal")
+@posix
 def test_killed_at_any_moment_it_ends_in_the_same_weights(distill, tmp_path, start):
     assert distill("--out", tmp_path / "whole", "--epochs", 200) == 0
     state = tmp_path / "cut" / "state.safetensors"
@@ -513,7 +513,7 @@ def stop_after(monkeypatch, steps):
         done(state, *arguments)
         if len(state.losses) == steps - 1:
             monkeypatch.setattr(train, "adamw", done)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(train, "adamw", adamw)
 
@@ -579,7 +579,7 @@ def test_stopped_while_the_model_is_written_it_ends_after_that(distill, tmp_path
     written = train.write_checkpoint
 
     def write(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         written(*arguments)
 
     with monkeypatch.context() as patched:

@@ -34,7 +34,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=".jsonl or .parquet")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
-    where.add_argument("--workers", metavar="N", type=int, help="processes (default: the cores of this one)")
+    where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: the cores of this one)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="go on with what a run before has finished")
     verb.add_argument("--strict", action="store_true", help="stop at the first row that cannot be answered")
