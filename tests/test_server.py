@@ -685,7 +685,7 @@ def client(url, asked, statuses, wrong, over, seed):
 @posix
 @pytest.mark.parametrize(
     ("queue", "answers"),
-    [(24, 64), pytest.param(24, 2000, marks=pytest.mark.slow), pytest.param(128, 20_000, marks=pytest.mark.slow)],
+    [(24, 64), pytest.param(24, 1000, marks=pytest.mark.slow), pytest.param(128, 3000, marks=pytest.mark.slow)],
 )
 def test_64_clients_get_right_answers_and_no_error_but_503(shallow, shallow_model, queue, answers):
     asked, statuses, wrong = cases(shallow), Counter(), []
