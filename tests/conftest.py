@@ -1,6 +1,7 @@
 """Checkpoints that the tests share, and committed outputs of the reference."""
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -23,6 +24,7 @@ def pytest_cmdline_main(config):
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     if whole and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
         config.option.numprocesses, config.option.dist = 2, "worksteal"
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a core each; tests of threads ask for two
 
 
 @pytest.fixture(scope="session")
