@@ -219,7 +219,7 @@ class Service:
     async def page(self, request: Request) -> Response:
         """A file that the page consists of."""
         name = request.path_params["name"]
-        if name not in {path.name for path in PAGE.iterdir()}:
+        if name not in {path.name for path in PAGE.iterdir() if path.suffix in PAGE_TYPES}:
             raise HTTPException(404)
         return page_file(name)
 
