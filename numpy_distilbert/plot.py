@@ -1,7 +1,7 @@
 """Pictures of what the model makes of a question: where it sees the answer, and what its attention lies on."""
 
 import warnings
-from importlib.util import find_spec
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -36,13 +36,15 @@ def show(
     """Draw start and end probabilities along the text, and the attention of the question's tokens to the context's.
 
     path: of the picture, .png or .svg; layer: from 0 (None: the last); head: from 0 (None: the mean of all).
-    Raises ValueError for another suffix, a layer or head that the model has not, or more tokens than it has positions.
+    Raises ValueError for another suffix, a layer or head that the model does not have, or more tokens than it has positions.
     """
     kind = Path(path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"{path}: a picture is a {' or a '.join(FORMATS)}. Name it so.")
-    if find_spec("matplotlib") is None:
-        raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"')
+    try:
+        import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"') from error
     model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
     layer, head = _chosen("layer", layer, model.config.n_layers), _chosen("head", head, model.config.n_heads)
     encoding = one_window(question, context, tokenizer, model.config)

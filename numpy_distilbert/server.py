@@ -209,7 +209,7 @@ class Service:
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
     async def root(self, request: Request) -> Response:
-        """The page to ask on; or the best answer, with top_k above 1 the list of the best, as of QuestionAnswerer."""
+        """The page to ask on; or the best answer, with top_k above 1 the list of the best, as in Python."""
         return await self._ask(request, Search) if request.method == "POST" else page_file("index.html")
 
     async def words(self, request: Request) -> Response:

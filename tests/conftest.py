@@ -20,10 +20,15 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Run the whole suite in two processes, where pytest-xdist is installed and -n or --pdb does not say otherwise."""
+    """Run the whole suite in two processes, if pytest-xdist is installed and no option asks for something else."""
+    option = config.option
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
-    if whole and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
-        config.option.numprocesses, config.option.dist = 2, "worksteal"
+    unasked = getattr(option, "numprocesses", 0) is None and option.dist == "no"
+    watched = (
+        option.usepdb or option.trace or option.capture == "no"
+    )  # which a process of its own would not let through
+    if whole and unasked and not watched:
+        option.numprocesses, option.dist = 2, "worksteal"
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a core each; tests of threads ask for two
 
 

@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 
 def writable(text: str, stream: TextIO) -> str:
-    """With "?" for what the stream's encoding has not."""
+    """The text, with "?" for characters that the stream's encoding lacks."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
 
