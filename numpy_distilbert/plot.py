@@ -36,7 +36,7 @@ def show(
     """Draw start and end probabilities along the text, and the attention of the question's tokens to the context's.
 
     path: of the picture, .png or .svg; layer: from 0 (None: the last); head: from 0 (None: the mean of all).
-    Raises ValueError for another suffix, a layer or head that the model does not have, or more tokens than it has positions.
+    Raises ValueError for another suffix, no such layer or head, or more tokens than the model has positions.
     """
     kind = Path(path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
