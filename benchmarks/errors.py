@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 
-from numpy_distilbert import hub
+from numpy_distilbert import Checkpoint
 from numpy_distilbert.trace import record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("--model", metavar="FOLDER", help="default: the embedded checkpoint")
     parser.add_argument("--all", action="store_true", help="every layer")
     arguments = parser.parse_args()
-    folder = hub.find(arguments.model)
-    ours, truth = record(QUESTION, CONTEXT, folder)[0], record(QUESTION, CONTEXT, folder, "float64")[0]
-    model = transformers.DistilBertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+    checkpoint = Checkpoint(arguments.model)
+    ours, truth = record(QUESTION, CONTEXT, checkpoint)[0], record(QUESTION, CONTEXT, checkpoint, "float64")[0]
+    model = transformers.DistilBertForQuestionAnswering.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
     theirs = {name: tensor.numpy() for name, tensor in capture(model, torch.from_numpy(ours["input_ids"])).items()}
     hidden = [f".layer.{i}." for i in range(1, model.config.n_layers - 1) if not arguments.all]
     print(f"{truth['input_ids'].shape[1]} tokens; relative root-mean-square error of float32")

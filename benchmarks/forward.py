@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_distilbert import DistilBertForQuestionAnswering
+from numpy_distilbert import Checkpoint, DistilBertForQuestionAnswering
 from numpy_distilbert.parameters import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -177,7 +177,7 @@ def operations(config: Config, lengths: list[int]) -> int:
 
 
 def race(folder: Path, names: list[str], cores: int, cases: list[str], rounds: int) -> None:
-    config = Config.from_file(folder / "config.json")
+    config = Config.from_checkpoint(Checkpoint(folder))
     contenders = {name: Contender(name, folder, cores) for name in names}
     peers = [name for name in names if name in NEEDS]
     title = [f"{name} {version(name).split('+')[0]}" for name in peers]

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer, hub
+from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer
+from numpy_distilbert.checkpoint import hub
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from reference.checkpoints import SHAPES, write_checkpoint

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from reference_pipeline import Reference
 
-from numpy_distilbert import hub, pipeline
+from numpy_distilbert import pipeline
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.squad import Question, read_questions
 
 PHANTOM = {"score": 0.0, "start": 0, "end": 0, "answer": ""}

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_distilbert import hub
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.squad import read_questions
 
 CLIENTS = 1, 4, 16, 64

@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from numpy_distilbert import hub
+from numpy_distilbert.checkpoint import hub
 
 QUESTION, CONTEXT = "Who kept the log?", "The tower is old. Maren Holt kept its log."
 TRANSFORMERS = f"""

@@ -21,7 +21,8 @@ from pathlib import Path
 from forward import PEAK_SIZE, operations, sgemm
 from reference_pipeline import Reference
 
-from numpy_distilbert import QuestionAnswerer, hub
+from numpy_distilbert import QuestionAnswerer
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.squad import read_questions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

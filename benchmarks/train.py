@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_distilbert import QuestionAnswerer, hub
+from numpy_distilbert import QuestionAnswerer
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.gradients import Window
-from numpy_distilbert.schedule import n_cores
+from numpy_distilbert.runtime.threads import n_cores
 from numpy_distilbert.squad import read_questions
 from numpy_distilbert.train import Settings, State, batches, train, trainable, training_windows
 

@@ -8,13 +8,14 @@
 
 __version__ = "0.1.0"
 
-from .checkpoint import CheckpointError
+from .checkpoint import Checkpoint, CheckpointError
 from .model import DistilBertForQuestionAnswering, DistilBertModel
 from .qa import QuestionAnswerer, pipeline
 from .tokenizer import Tokenizer
 from .vectors import encode
 
 __all__ = [
+    "Checkpoint",
     "CheckpointError",
     "DistilBertForQuestionAnswering",
     "DistilBertModel",

@@ -1,11 +1,13 @@
-"""Checks of arguments: one error each, which names the argument and says what it must be."""
+"""Names of array types, and checks of arguments: one error each, which names the argument and what it must be."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .schedule import Ids, Mask
+Array = NDArray[np.floating]
+Ids = NDArray[np.integer]
+Mask = NDArray[np.bool_]
 
 
 def check_text(name: str, value: object) -> None:

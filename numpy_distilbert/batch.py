@@ -26,12 +26,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from . import __version__, hub, schedule
-from .checkpoint import CheckpointError
+from . import __version__
+from .checkpoint import CheckpointError, hub
 from .files import read_json, replace, write_whole
 from .inputs import Pair
 from .qa import QuestionAnswerer
 from .rows import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, parquet_schema, read_rows, write_lines, write_parquet
+from .runtime.blas import find_blas
+from .runtime.threads import n_cores, single_threaded
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
@@ -99,7 +101,7 @@ def load(model: Model) -> QuestionAnswerer:
 def answer_block(model: Model, pairs: list[Pair]) -> list[dict[str, Any]]:
     """The answers to questions in their contexts, computed by this thread alone."""
     qa = load(model)
-    with schedule.alone():
+    with single_threaded():
         return [dict(answer) for answer in qa({"question": q, "context": c} for q, c in pairs)]
 
 
@@ -107,7 +109,7 @@ def answer_block(model: Model, pairs: list[Pair]) -> list[dict[str, Any]]:
 def threads(model: Model) -> Iterator[tuple[Executor, int]]:
     """An engine: the cores of this process."""
     load(model)
-    n_threads = schedule.n_cores()
+    n_threads = n_cores()
     executor = ThreadPoolExecutor(n_threads)
     try:
         yield executor, n_threads
@@ -123,7 +125,7 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
     # Windows cannot fork. macOS can, but libraries of the system, a BLAS among them, may crash or hang in the child.
     if sys.platform == "win32" or sys.platform == "darwin":
         raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
-    if schedule.BLAS is None:
+    if find_blas() is None:
         raise ValueError(
             'workers need threadpoolctl, and a BLAS library that it knows. Run: pip install "numpy-distilbert[batch]"'
         )

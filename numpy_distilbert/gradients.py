@@ -8,15 +8,20 @@ Source: Rumelhart et al. 1986, and the one line of calculus in each function; th
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels import attention, gelu, layer_norm, linear, normal_cdf, softmax
-from .model import DistilBertForQuestionAnswering
+from .arguments import Array, Ids
+from .encoder import Activations, Workspace, embed, encoder_layer
+from .kernels import normal_cdf, softmax
+from .model import PretrainedModel, pad
 from .parameters import Affine, Embeddings, Layer, Parameters
-from .schedule import Array, Ids, cache_blocks
+from .runtime.products import cache_blocks
+from .runtime.threads import Team
+from .runtime.workspace import Pack
 
 
 def linear_backward(dy: Array, x: Array, weight: Array, gradient: Affine) -> Array:
@@ -70,18 +75,18 @@ def layer_norm_backward(dy: Array, x: Array, weight: Array, gradient: Affine, ep
 
 
 def attention_backward(
-    dy: Array, query: Array, key: Array, value: Array, p: Array, kept: Array | None = None
+    dy: Array, query: Array, key: Array, value: Array, p: Array, dropout: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """y = V P, P = softmax(S), S = K^T Q / sqrt(d): dV = dy P^T, dQ = K dS / sqrt(d), dK = Q dS^T / sqrt(d).
 
     dS is the gradient of the softmax at dP = V^T dy.
-    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> dQ, dK, dV, each (..., d, tokens). kept: what
-    dropout multiplied P with, if it did.
+    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> dQ, dK, dV, each (..., d, tokens). dropout:
+    what P was multiplied with, if it was.
     """
     dp = value.swapaxes(-1, -2) @ dy
-    dropped = p if kept is None else p * kept
-    if kept is not None:
-        dp *= kept
+    dropped = p if dropout is None else p * dropout
+    if dropout is not None:
+        dp *= dropout
     ds = softmax_backward(dp, p, axis=-2)
     ds *= 1.0 / math.sqrt(query.shape[-2])
     return key @ ds, query @ ds.swapaxes(-1, -2), dy @ dropped.swapaxes(-1, -2)
@@ -98,7 +103,7 @@ def embeddings_backward(dx: Array, ids: Ids, positions: Ids, gradient: Embedding
 
 
 def dropout(shape: tuple[int, ...], rate: float, random: np.random.Generator) -> Array | None:
-    """What to multiply with on the way forth, and the gradient on the way back: 0 at that rate, else 1 / (1 - rate)."""
+    """Factors for the forward and the backward pass: 0 at that rate, else 1 / (1 - rate); None for a rate of 0."""
     if not rate:
         return None
     return (random.random(shape, np.float32) >= rate) * np.float32(1 / (1 - rate))
@@ -122,27 +127,27 @@ def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[flo
     return loss, temperature * (p - q)
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """alpha distillation + (1 - alpha) cross-entropy, the mean of that of the start and that of the end."""
 
     alpha: float = 0.5
     temperature: float = 2.0
 
-    def __call__(self, logits: Array, answer: tuple[int, int], teacher: Array | None) -> tuple[float, Array]:
-        """The loss of one window and its gradient.
+    def __call__(self, logits: Array, window: "Window") -> tuple[float, Array]:
+        """The loss of one window and its gradient with respect to the logits.
 
-        logits: (2, tokens), of start and end; answer: the tokens it starts and ends with; teacher: (2, tokens) logits,
-        or None for cross-entropy alone -> loss, (2, tokens).
+        logits: (2, tokens), of start and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
         """
         loss, gradient = 0.0, np.empty_like(logits)
         for i in range(2):
-            hard, by_hard = cross_entropy(logits[i], answer[i])
-            if teacher is None:
-                loss, gradient[i] = loss + hard / 2, by_hard / 2
+            hard, d_hard = cross_entropy(logits[i], window.answer[i])
+            if window.teacher is None:
+                loss, gradient[i] = loss + hard / 2, d_hard / 2
                 continue
-            soft, by_soft = distillation(logits[i], teacher[i].astype(logits.dtype), self.temperature)
+            soft, d_soft = distillation(logits[i], window.teacher[i].astype(logits.dtype), self.temperature)
             loss += (self.alpha * soft + (1 - self.alpha) * hard) / 2
-            gradient[i] = (self.alpha * by_soft + (1 - self.alpha) * by_hard) / 2
+            gradient[i] = (self.alpha * d_soft + (1 - self.alpha) * d_hard) / 2
         return loss, gradient
 
 
@@ -154,81 +159,41 @@ class Window(NamedTuple):
     teacher: Array | None = None  # (2, tokens)
 
 
-class Forth(NamedTuple):
-    """What a layer computed on the way forth and needs on the way back. Names as in model.py and trace.py."""
-
-    x: Array
-    qkv: Array  # (n_heads, 3, d, tokens)
-    probabilities: list[Array]  # of each input, (n_heads, keys, queries)
-    kept: list[Array | None]  # by dropout, of those
-    context: Array
-    attended: Array  # sa_layer_norm.input
-    middle: Array  # sa_layer_norm
-    lin1: Array
-    activation: Array
-    kept_ffn: Array | None
-    output: Array  # output_layer_norm.input
+# What layer_backward reads; the other activations share memory.
+KEPT = frozenset(Activations._fields) - {"scores", "out_lin", "lin2"}
 
 
-def layer_forward(
-    x: Array, layer: Layer, n_heads: int, inputs: list[slice], rate: float, random: np.random.Generator
-) -> tuple[Array, Forth]:
-    """One transformer block with dropout. x: (dim, tokens), inputs: the columns of each -> (dim, tokens)."""
-    dim, tokens = x.shape
-    qkv = linear(x, *layer.attention.qkv).reshape(n_heads, 3, dim // n_heads, tokens)
-    context = np.empty((n_heads, dim // n_heads, tokens), x.dtype)
-    probabilities, kept = [], []
-    for columns in inputs:
-        query, key, value = qkv[..., columns].swapaxes(0, 1)
-        p = np.empty((n_heads, query.shape[-1], query.shape[-1]), x.dtype)
-        attention(query, key, value, out=context[..., columns], probabilities=p)
-        mask = dropout(p.shape, rate, random)
-        if mask is not None:
-            context[..., columns] = value @ (p * mask)
-        probabilities.append(p)
-        kept.append(mask)
-    context = context.reshape(dim, tokens)
-    attended = linear(context, *layer.attention.out_lin)
-    attended += x
-    middle = layer_norm(attended, *layer.sa_layer_norm)
-    lin1 = linear(middle, *layer.ffn.lin1)
-    activation = gelu(lin1)
-    output = linear(activation, *layer.ffn.lin2)
-    kept_ffn = dropout(output.shape, rate, random)
-    if kept_ffn is not None:
-        output *= kept_ffn
-    output += middle
-    forth = Forth(x, qkv, probabilities, kept, context, attended, middle, lin1, activation, kept_ffn, output)
-    return layer_norm(output, *layer.output_layer_norm), forth
+def layer_backward(dy: Array, layer: Layer, a: Activations, inputs: list[slice], gradient: Layer) -> Array:
+    """The backward pass of a block: its steps in reverse; what went into a sum gets the gradient of the sum.
 
-
-def layer_backward(dy: Array, layer: Layer, forth: Forth, inputs: list[slice], gradient: Layer) -> Array:
-    """The way back through one block: the same steps in reverse; where two ways met in a sum, both get its gradient."""
-    d_output = layer_norm_backward(dy, forth.output, layer.output_layer_norm.weight, gradient.output_layer_norm)
-    d_lin2 = d_output if forth.kept_ffn is None else d_output * forth.kept_ffn
-    d_activation = linear_backward(d_lin2, forth.activation, layer.ffn.lin2.weight, gradient.ffn.lin2)
-    d_lin1 = gelu_backward(d_activation, forth.lin1)
-    d_middle = linear_backward(d_lin1, forth.middle, layer.ffn.lin1.weight, gradient.ffn.lin1)
+    dy: (dim, tokens), a: what the forward pass computed, inputs: the columns of each input -> dx: (dim, tokens).
+    """
+    d_output = layer_norm_backward(dy, a.output, layer.output_layer_norm.weight, gradient.output_layer_norm)
+    d_lin2 = d_output if a.ffn_dropout is None else d_output * a.ffn_dropout
+    d_activation = linear_backward(d_lin2, a.activation, layer.ffn.lin2.weight, gradient.ffn.lin2)
+    d_lin1 = gelu_backward(d_activation, a.lin1)
+    d_middle = linear_backward(d_lin1, a.middle, layer.ffn.lin1.weight, gradient.ffn.lin1)
     d_middle += d_output
-    d_attended = layer_norm_backward(d_middle, forth.attended, layer.sa_layer_norm.weight, gradient.sa_layer_norm)
-    d_context = linear_backward(
-        d_attended, forth.context, layer.attention.out_lin.weight, gradient.attention.out_lin
-    ).reshape(forth.qkv[:, 0].shape)
-    d_qkv = np.empty_like(forth.qkv)
-    for columns, p, kept in zip(inputs, forth.probabilities, forth.kept, strict=True):
-        query, key, value = forth.qkv[..., columns].swapaxes(0, 1)
-        parts = attention_backward(d_context[..., columns], query, key, value, p, kept)
-        for i, part in enumerate(parts):
-            d_qkv[:, i, :, columns] = part
-    dx = linear_backward(d_qkv.reshape(-1, dy.shape[1]), forth.x, layer.attention.qkv.weight, gradient.attention.qkv)
+    d_attended = layer_norm_backward(d_middle, a.attended, layer.sa_layer_norm.weight, gradient.sa_layer_norm)
+    context = a.context.reshape(d_attended.shape)
+    d_context = linear_backward(d_attended, context, layer.attention.out_lin.weight, gradient.attention.out_lin)
+    d_context = d_context.reshape(a.context.shape)
+    d_qkv = np.empty_like(a.qkv)
+    for i, columns in enumerate(inputs):
+        query, key, value = a.qkv[..., columns].swapaxes(0, 1)
+        factors = a.attention_dropout[i] if a.attention_dropout else None
+        parts = attention_backward(d_context[..., columns], query, key, value, a.probabilities[i], factors)
+        for k, part in enumerate(parts):
+            d_qkv[:, k, :, columns] = part
+    dx = linear_backward(d_qkv.reshape(-1, dy.shape[1]), a.x, layer.attention.qkv.weight, gradient.attention.qkv)
     dx += d_attended
     return dx
 
 
 def loss_and_gradient(
-    model: DistilBertForQuestionAnswering,
-    windows: Sequence[Window],
-    loss: Loss,
+    model: PretrainedModel,
+    windows: Sequence[Any],
+    loss: Callable[[Array, Any], tuple[float, Array]],
     gradient: Parameters,
     rate: float = 0.0,
     random: np.random.Generator | None = None,
@@ -236,45 +201,42 @@ def loss_and_gradient(
 ) -> float:
     """The summed loss of some windows, each times share, and its gradient, added to what gradient holds.
 
-    rate: of dropout after the embeddings, on the attention's probabilities, after each feed-forward network and before
-    the head, as in transformers' DistilBERT; random: where it takes its numbers from.
+    windows: each with its token ids as .ids; loss: gives that of the head's output for a window, (k, tokens), and its
+    gradient with respect to that. rate: of dropout after the embeddings, on the attention's probabilities, after each
+    feed-forward network and before the head, as in transformers' DistilBERT; random: where it takes its numbers from.
     """
     random = random or np.random.default_rng(0)
-    config, encoder = model.config, model.distilbert
-    ids = np.concatenate([window.ids for window in windows])
-    positions = np.concatenate([np.arange(len(window.ids)) for window in windows])
-    ends = np.cumsum([len(window.ids) for window in windows]).tolist()
-    inputs = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    config, parameters = model.config, model.parameters
+    ids, mask = pad([window.ids for window in windows])
+    pack = Pack.of(range(len(windows)), mask)
+    memory = np.empty(Workspace.size_of(config, pack.n_tokens), model.dtype)
+    work = Workspace(config, pack, memory, Team(), KEPT, lambda shape: dropout(shape, rate, random))
 
-    words = encoder.embeddings.word_embeddings[ids].astype(model.dtype, copy=False)
-    embedded = np.ascontiguousarray((words + encoder.embeddings.position_embeddings[positions]).T)
-    x = layer_norm(embedded, *encoder.embeddings.LayerNorm)
-    kept_first = dropout(x.shape, rate, random)
-    if kept_first is not None:
-        x *= kept_first
-    way = []
-    for layer in encoder.layers:
-        x, forth = layer_forward(x, layer, config.n_heads, inputs, rate, random)
-        way.append(forth)
-    kept_last = dropout(x.shape, rate, random)
-    if kept_last is not None:
-        x *= kept_last
-    logits = linear(x, *model.qa_outputs)
+    embedded = embed(ids, parameters.embeddings, work)
+    x, activations = embedded.result, []
+    for layer in parameters.layers:
+        activations.append(encoder_layer(x, layer, work))
+        x = activations[-1].result
+    head_dropout = work.dropout(x.shape)
+    if head_dropout is not None:
+        x *= head_dropout
+    logits = model.apply_head(x)
 
     total, d_logits = 0.0, np.empty_like(logits)
-    for window, columns in zip(windows, inputs, strict=True):
-        one, by_logits = loss(logits[:, columns], window.answer, window.teacher)
-        total += one * share
-        d_logits[:, columns] = by_logits * share
+    for window, columns in zip(windows, pack.inputs, strict=True):
+        window_loss, d_window = loss(logits[:, columns], window)
+        total += window_loss * share
+        d_logits[:, columns] = d_window * share
 
-    dx = linear_backward(d_logits, x, model.qa_outputs.weight, gradient.qa_outputs)
-    if kept_last is not None:
-        dx *= kept_last
-    for layer, forth, layer_gradient in reversed(list(zip(encoder.layers, way, gradient.layers, strict=True))):
-        dx = layer_backward(dx, layer, forth, inputs, layer_gradient)
-    if kept_first is not None:
-        dx *= kept_first
-    norm = encoder.embeddings.LayerNorm
-    dx = layer_norm_backward(dx, embedded, norm.weight, gradient.embeddings.LayerNorm)
-    embeddings_backward(dx, ids, positions, gradient.embeddings)
+    (head,), (head_gradient,) = parameters.head.values(), gradient.head.values()
+    dx = linear_backward(d_logits, x, head.weight, head_gradient)
+    if head_dropout is not None:
+        dx *= head_dropout
+    for layer, a, layer_gradient in reversed(list(zip(parameters.layers, activations, gradient.layers, strict=True))):
+        dx = layer_backward(dx, layer, a, pack.inputs, layer_gradient)
+    if embedded.dropout is not None:
+        dx *= embedded.dropout
+    norm, norm_gradient = parameters.embeddings.LayerNorm, gradient.embeddings.LayerNorm
+    dx = layer_norm_backward(dx, embedded.summed, norm.weight, norm_gradient)
+    embeddings_backward(dx, ids[pack.tokens], pack.tokens[1], gradient.embeddings)
     return total

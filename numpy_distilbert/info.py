@@ -5,11 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import hub
-from .checkpoint import CheckpointError, read_json
-from .model import DistilBertForQuestionAnswering
-from .parameters import Config, arrays
-from .tensors import Weights
+from .checkpoint import Checkpoint, hub
+from .checkpoint.files import CheckpointError, read_json
+from .model import DistilBertForQuestionAnswering, PretrainedModel
+from .parameters import Config, state_dict, tree_leaves
 from .tokenizer import Tokenizer
 
 CACHED = re.compile(r"models--(.+?)--(.+)/snapshots/(\w+)$")  # how the hub's cache names a folder
@@ -17,24 +16,25 @@ LICENCE = re.compile(r"^license: *(\S+)", re.MULTILINE)  # in a model card
 CARD_SHA256 = re.compile(r"`([0-9a-f]{64})` \| (\S+)")
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """What `numpy-distilbert info --json` prints of the checkpoint in a folder.
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `numpy-distilbert info --json` prints of a checkpoint.
 
     parameters: counts by part; bytes: of the weights, on disk and once they are loaded; weights: each file's sha256,
     and whether it is known to be the published one; licence, provenance: None where nothing says;
     bert: see bert_parameters, and the share of them that this encoder has not.
     Raises CheckpointError if it cannot be loaded, or has another sha256 than was published.
     """
-    model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
-    weights, parts, bert = Weights(folder), parameters(model), bert_parameters(model.config)
+    model = DistilBertForQuestionAnswering.from_pretrained(checkpoint)
+    tokenizer, folder, files = Tokenizer.from_pretrained(checkpoint), checkpoint.folder, checkpoint.weights().files
+    parts, bert = parameters(model), bert_parameters(model.config)
     card = _card(folder)
     return {
         "path": str(folder),
         "config": asdict(model.config),
         "parameters": parts | {"total": sum(parts.values())},
         "bytes": {
-            "disk": sum(path.stat().st_size for path in weights.files),
-            "memory": sum(array.nbytes for array in arrays(model.parameters)),
+            "disk": sum(path.stat().st_size for path in files),
+            "memory": sum(array.nbytes for array in tree_leaves(model.parameters)),
         },
         "tokenizer": {
             "pieces": len(tokenizer.vocab),
@@ -42,29 +42,21 @@ def describe(folder: Path) -> dict[str, Any]:
             "special_tokens": tokenizer.special_tokens,
             "model_max_length": tokenizer.model_max_length,
         },
-        "weights": [_fingerprint(path, card) for path in weights.files],
+        "weights": [_fingerprint(path, card) for path in files],
         "licence": next(iter(LICENCE.findall(card)), None),
         "provenance": _provenance(folder),
         "bert": {"parameters": bert, "saved": 1 - (sum(parts.values()) - parts["qa_outputs"]) / bert},
     }
 
 
-def parameters(model: DistilBertForQuestionAnswering) -> dict[str, int]:
-    """How many numbers each part of the model has, of all layers together."""
-    embeddings, layers, qa_outputs = model.parameters
-    norms = [
-        embeddings.LayerNorm,
-        *(norm for layer in layers for norm in (layer.sa_layer_norm, layer.output_layer_norm)),
-    ]
-    parts = {
-        "word_embeddings": embeddings.word_embeddings,
-        "position_embeddings": embeddings.position_embeddings,
-        "attention": [layer.attention for layer in layers],
-        "ffn": [layer.ffn for layer in layers],
-        "layer_norms": norms,
-        "qa_outputs": qa_outputs,
-    }
-    return {name: sum(array.size for array in arrays(part)) for name, part in parts.items()}
+def parameters(model: PretrainedModel) -> dict[str, int]:
+    """How many numbers each part of a model has, of all layers together."""
+    counts: dict[str, int] = {}
+    for name, tensor in state_dict(model.parameters, model.config).items():
+        *_, module, layer, _ = f"..{name}".split(".")
+        part = module if module in ("attention", "ffn") else "layer_norms" if "norm" in layer.lower() else layer
+        counts[part] = counts.get(part, 0) + tensor.size
+    return counts
 
 
 def bert_parameters(config: Config) -> int:

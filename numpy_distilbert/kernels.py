@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from .schedule import SHORT_SUM_LENGTH, Array, cache_blocks, matmul, summed_product
+from .arguments import Array
+from .runtime.products import SHORT_SUM_LENGTH, cache_blocks, product, weight_product
 
 # Lowest power first; tests/reference/fit_gelu.py made them.
 GELU = (0.797884216, 0.0363342835, -3.31299945e-05, -5.52401581e-05, 3.96910939e-06, -1.33446404e-07, 1.80561628e-09)
@@ -18,11 +19,11 @@ def linear(x: Array, weight: Array, bias: Array, out: Array | None = None, sum_l
     """W x + b, the affine map of one layer.
 
     x: (in, tokens), weight: (out, in) as published, bias: (out,) -> (out, tokens). sum_length: how W x is added up, see
-    schedule.py.
+    runtime.
     """
     if out is None:
         out = np.empty((len(weight), x.shape[1]), x.dtype)
-    matmul(weight, x, out, sum_length)
+    weight_product(weight, x, out, sum_length)
     out += bias[:, None]
     return out
 
@@ -124,16 +125,17 @@ def attention(
     out: Array | None = None,
     scores: Array | None = None,
     probabilities: Array | None = None,
+    dropout: Array | None = None,
 ) -> Array:
     """Scaled dot-product attention: V softmax(K^T Q / sqrt(d)), each column a token.
 
     query, key, value: (..., d, tokens) -> (..., d, tokens). scores, probabilities: (..., keys, queries), arrays for
-    K^T Q / sqrt(d) and its softmax, whose columns sum to 1. The division by those sums is made last, where there is
-    least to divide.
+    K^T Q / sqrt(d) and its softmax, whose columns sum to 1; dropout: factors of the probabilities, in training. The
+    division by the softmax's sums is made last, where there is least to divide.
     Source: Vaswani et al. 2017, eq. 1, transposed.
     """
     scaled = query * (1.0 / math.sqrt(query.shape[-2]))
-    odds = key.swapaxes(-1, -2) @ scaled  # (..., keys, queries)
+    odds = product(key.swapaxes(-1, -2), scaled)  # (..., keys, queries)
     if scores is not None:
         scores[:] = odds
     odds -= odds.max(axis=-2, keepdims=True)
@@ -141,5 +143,7 @@ def attention(
     total = np.ones((1, odds.shape[-2]), odds.dtype) @ odds  # (..., 1, queries); rounds less than sum() does
     if probabilities is not None:
         np.divide(odds, total, out=probabilities)
-    mean: Array = np.divide(summed_product(value, odds, SHORT_SUM_LENGTH), total, out=out)
+    if dropout is not None:
+        odds *= dropout
+    mean: Array = np.divide(product(value, odds, SHORT_SUM_LENGTH), total, out=out)
     return mean

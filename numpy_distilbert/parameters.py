@@ -1,14 +1,16 @@
-"""What a model is made of: its configuration, and its weights as the parts that the forward pass takes them in."""
+"""What a model is made of: its configuration, its parameters, and the names that they are published under."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint import CheckpointError, read_json
-from .schedule import Array
+from .arguments import Array
+from .checkpoint import Checkpoint, CheckpointError
+
+EMBEDDINGS, LAYER = "distilbert.embeddings", "distilbert.transformer.layer.{}"
+WORDS = f"{EMBEDDINGS}.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class Config:
     max_position_embeddings: int
 
     @classmethod
-    def from_file(cls, path: Path) -> "Config":
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Config":
         """Read config.json.
 
         Raises CheckpointError for another model type or activation, a count that is not a positive integer, or
         heads that do not divide the width.
         """
-        values = read_json(path)
+        path, values = checkpoint.folder / "config.json", checkpoint.config
         for name, needed in (("model_type", "distilbert"), ("activation", "gelu")):
             if values.get(name) != needed:
                 raise CheckpointError(f"{path}: {name} is {values.get(name)!r}, needs {needed!r}.")
@@ -61,9 +63,12 @@ class Embeddings(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """The projections of multi-head attention, those of query, key and value in one."""
+    """The projections of multi-head attention, those of query, key and value as one.
 
-    qkv: Affine  # (n_heads * 3 * d, dim): query, key and value of the first head, then those of the second
+    qkv: (n_heads * 3 * d, dim), query, key and value of the first head, then those of the second.
+    """
+
+    qkv: Affine
     out_lin: Affine  # (dim, dim)
 
 
@@ -84,86 +89,128 @@ class Layer(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """All parameters of a model for question answering, or a gradient in their shapes."""
+    """All parameters of a model, or a gradient in their shapes; those of the head by their published names."""
 
     embeddings: Embeddings
     layers: tuple[Layer, ...]
-    qa_outputs: Affine
+    head: dict[str, Affine]
 
 
-class Reader:
-    """Takes the parts of a model out of its weights."""
+@dataclass(frozen=True)
+class Published:
+    """What an array is published as: one tensor, or those of query, key and value, each of that shape."""
 
-    def __init__(self, weights: Mapping[str, Array], config: Config, dtype: np.dtype) -> None:
-        """weights: arrays under their published names; dtype: what the model computes in."""
-        self._weights = weights
-        self._config = config
-        self._dtype = dtype
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
 
-    def embeddings(self) -> Embeddings:
-        """Raises CheckpointError, as all do, if a tensor is missing or not of the shape the configuration needs."""
-        config, name = self._config, "distilbert.embeddings"
-        return Embeddings(
-            self._tensor(f"{name}.word_embeddings.weight", config.vocab_size, config.dim),
-            self._tensor(f"{name}.position_embeddings.weight", config.max_position_embeddings, config.dim).astype(
-                self._dtype, copy=False
-            ),
-            self.affine(f"{name}.LayerNorm", config.dim),
+
+def published(config: Config, head: Mapping[str, int]) -> Parameters:
+    """The names of a model's tensors, in the structure of its parameters.
+
+    head: the linear maps that the encoder's output goes through one after the other, published name and outputs.
+    """
+
+    def tensor(*names: str, shape: tuple[int, ...]) -> Any:
+        return Published(names, shape)
+
+    def affine(*modules: str, shape: tuple[int, ...]) -> Affine:
+        return Affine(
+            tensor(*(f"{module}.weight" for module in modules), shape=shape),
+            tensor(*(f"{module}.bias" for module in modules), shape=shape[:1]),
         )
 
-    def layer(self, name: str) -> Layer:
-        """The transformer block of that name."""
-        dim, hidden_dim = self._config.dim, self._config.hidden_dim
-        return Layer(
-            Attention(self._qkv(f"{name}.attention"), self.affine(f"{name}.attention.out_lin", dim, dim)),
-            self.affine(f"{name}.sa_layer_norm", dim),
+    dim, hidden_dim = config.dim, config.hidden_dim
+    embeddings = Embeddings(
+        tensor(WORDS, shape=(config.vocab_size, dim)),
+        tensor(f"{EMBEDDINGS}.position_embeddings.weight", shape=(config.max_position_embeddings, dim)),
+        affine(f"{EMBEDDINGS}.LayerNorm", shape=(dim,)),
+    )
+    layers = tuple(
+        Layer(
+            Attention(
+                affine(*(f"{name}.attention.{part}_lin" for part in "qkv"), shape=(dim, dim)),
+                affine(f"{name}.attention.out_lin", shape=(dim, dim)),
+            ),
+            affine(f"{name}.sa_layer_norm", shape=(dim,)),
             FeedForward(
-                self.affine(f"{name}.ffn.lin1", hidden_dim, dim), self.affine(f"{name}.ffn.lin2", dim, hidden_dim)
+                affine(f"{name}.ffn.lin1", shape=(hidden_dim, dim)),
+                affine(f"{name}.ffn.lin2", shape=(dim, hidden_dim)),
             ),
-            self.affine(f"{name}.output_layer_norm", dim),
+            affine(f"{name}.output_layer_norm", shape=(dim,)),
         )
-
-    def affine(self, name: str, *shape: int) -> Affine:
-        """A weight of that shape, and its bias."""
-        weight, bias = self._tensor(f"{name}.weight", *shape), self._tensor(f"{name}.bias", shape[0])
-        return Affine(weight.astype(self._dtype, copy=False), bias.astype(self._dtype, copy=False))
-
-    def _qkv(self, name: str) -> Affine:
-        """The projections to query, key and value as one, in the order that Attention says."""
-        dim, n_heads = self._config.dim, self._config.n_heads
-        projections = [self.affine(f"{name}.{part}_lin", dim, dim) for part in "qkv"]
-        by_head = n_heads, dim // n_heads, -1
-        weight = np.stack([projection.weight.reshape(by_head) for projection in projections], axis=1)
-        bias = np.stack([projection.bias.reshape(by_head) for projection in projections], axis=1)
-        return Affine(weight.reshape(3 * dim, dim), bias.reshape(3 * dim))
-
-    def _tensor(self, name: str, *shape: int) -> Array:
-        try:
-            found = self._weights[name]
-        except KeyError:
-            raise CheckpointError(
-                f"tensor {name} is missing. The weights and the configuration are not of the same model."
-            ) from None
-        if found.shape != shape:
-            raise CheckpointError(
-                f"tensor {name} has shape {found.shape}, the configuration needs {shape}. "
-                "The weights and the configuration are not of the same model."
-            )
-        return found
+        for name in map(LAYER.format, range(config.n_layers))
+    )
+    inputs = (dim, *head.values())
+    return Parameters(
+        embeddings,
+        layers,
+        {name: affine(name, shape=(k, width)) for (name, k), width in zip(head.items(), inputs, strict=False)},
+    )
 
 
-def arrays(part: Any) -> Iterator[Array]:
-    """Every array of a part, or of parts in one another, in their order."""
-    if isinstance(part, np.ndarray):
-        yield part
-    else:
-        for smaller in part:
-            yield from arrays(smaller)
+def from_state_dict(
+    weights: Mapping[str, Array], config: Config, head: Mapping[str, int], dtype: np.dtype[np.floating]
+) -> Parameters:
+    """The parameters in arrays under their published names; config and head as for published().
+
+    All are of that dtype but the word embeddings, which stay as they are: few of their rows are ever used.
+    Raises CheckpointError if a tensor is missing or not of the shape that the configuration needs.
+    """
+
+    def read(place: Published) -> Array:
+        tensors = [_tensor(weights, name, place.shape) for name in place.names]
+        if place.names[0] == WORDS:
+            return tensors[0]
+        tensors = [tensor.astype(dtype, copy=False) for tensor in tensors]
+        if len(tensors) == 1:
+            return tensors[0]
+        by_head = [tensor.reshape(config.n_heads, -1, *tensor.shape[1:]) for tensor in tensors]
+        return np.stack(by_head, axis=1).reshape(-1, *place.shape[1:])
+
+    parameters: Parameters = tree_map(read, published(config, head))
+    return parameters
 
 
-def each(function: Callable[[Array], Array], part: Any) -> Any:
-    """The same structure with function of every array."""
-    if isinstance(part, np.ndarray):
-        return function(part)
-    items = [each(function, item) for item in part]
-    return type(part)(*items) if hasattr(part, "_fields") else tuple(items)
+def state_dict(parameters: Parameters, config: Config) -> dict[str, Array]:
+    """Parameters, or a gradient, under their published names: what from_state_dict() reads."""
+    head = {name: len(layer.bias) for name, layer in parameters.head.items()}
+    tensors: dict[str, Array] = {}
+    for place, array in zip(tree_leaves(published(config, head)), tree_leaves(parameters), strict=True):
+        if len(place.names) == 1:
+            tensors[place.names[0]] = array
+            continue
+        by_head = array.reshape(config.n_heads, len(place.names), -1, *array.shape[1:])
+        tensors |= {name: by_head[:, i].reshape(place.shape) for i, name in enumerate(place.names)}
+    return tensors
+
+
+def _tensor(weights: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    try:
+        found = weights[name]
+    except KeyError:
+        raise CheckpointError(
+            f"tensor {name} is missing. The weights and the configuration are not of the same model."
+        ) from None
+    if found.shape != shape:
+        raise CheckpointError(
+            f"tensor {name} has shape {found.shape}, the configuration needs {shape}. "
+            "The weights and the configuration are not of the same model."
+        )
+    return found
+
+
+def tree_leaves(tree: Any) -> list[Any]:
+    """What is in tuples and dicts in one another, in their order."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    return [leaf for branch in tree for leaf in tree_leaves(branch)] if isinstance(tree, tuple) else [tree]
+
+
+def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same structure with function of every leaf."""
+    if isinstance(tree, dict):
+        return {key: tree_map(function, branch) for key, branch in tree.items()}
+    if not isinstance(tree, tuple):
+        return function(tree)
+    branches = [tree_map(function, branch) for branch in tree]
+    return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)

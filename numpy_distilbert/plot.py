@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from .arguments import check_integer
+from .arguments import Array, check_integer
+from .checkpoint import Checkpoint
 from .files import write_whole
 from .model import DistilBertForQuestionAnswering
 from .qa import Options, best_spans, check_finite, in_context, span_probabilities, token_span
-from .schedule import Array
 from .tokenizer import Encoding, Tokenizer
 from .trace import one_window
 
@@ -28,7 +28,7 @@ START, END = "#0072b2", "#d55e00"  # told apart by the colour-blind too
 def show(
     question: str,
     context: str,
-    folder: Path,
+    checkpoint: Checkpoint,
     path: str | PathLike[str],
     layer: int | None = None,
     head: int | None = None,
@@ -45,7 +45,8 @@ def show(
         import_module("matplotlib.figure")
     except ImportError as error:
         raise ValueError('matplotlib is needed for pictures. Run: pip install "numpy-distilbert[plot]"') from error
-    model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(folder), Tokenizer.from_pretrained(folder)
+    model = DistilBertForQuestionAnswering.from_pretrained(checkpoint)
+    tokenizer = Tokenizer.from_pretrained(checkpoint)
     layer, head = _chosen("layer", layer, model.config.n_layers), _chosen("head", head, model.config.n_heads)
     encoding = one_window(question, context, tokenizer, model.config)
     for name, text, tokens in (("question", question, 0), ("context", context, 1)):

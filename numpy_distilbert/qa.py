@@ -18,13 +18,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
-from .arguments import check_bool, check_integer
-from .checkpoint import CheckpointError
-from .hub import find
+from .arguments import Array, check_bool, check_integer
+from .checkpoint import Checkpoint, CheckpointError
 from .inputs import Pair, read_inputs
 from .kernels import softmax
 from .model import DistilBertForQuestionAnswering, QuestionAnsweringOutput, pad
-from .schedule import Array
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
@@ -109,7 +107,7 @@ class QuestionAnswerer:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | PathLike[str] | None = None,
+        path: str | PathLike[str] | Checkpoint | None = None,
         revision: str | None = None,
         *,
         dtype: DTypeLike = "float32",
@@ -117,14 +115,14 @@ class QuestionAnswerer:
     ) -> "QuestionAnswerer":
         """Load the checkpoint in a folder, or one that the hub has by that id, or with None the embedded one.
 
-        path, revision: as for hub.find; dtype: float32 or float64, to compute in.
+        path, revision: see Checkpoint; dtype: float32 or float64, to compute in.
         split_special_tokens: True for texts one does not trust, as for Tokenizer.
         Raises CheckpointError if it is missing, unreadable or not a DistilBERT for question answering.
         """
-        folder = find(path, revision)
+        checkpoint = Checkpoint(path, revision)
         return cls(
-            DistilBertForQuestionAnswering.from_pretrained(folder, dtype=dtype),
-            Tokenizer.from_pretrained(folder, split_special_tokens=split_special_tokens),
+            DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype),
+            Tokenizer.from_pretrained(checkpoint, split_special_tokens=split_special_tokens),
         )
 
     def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
@@ -337,9 +335,9 @@ def word_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
 
 def pipeline(
     task: str = "question-answering",
-    model: DistilBertForQuestionAnswering | str | PathLike[str] | None = None,
+    model: DistilBertForQuestionAnswering | str | PathLike[str] | Checkpoint | None = None,
     *,
-    tokenizer: Tokenizer | str | PathLike[str] | None = None,
+    tokenizer: Tokenizer | str | PathLike[str] | Checkpoint | None = None,
     revision: str | None = None,
     device: Any = None,
     dtype: Any = None,
@@ -364,19 +362,19 @@ def pipeline(
     precision = "float32" if asked is None else getattr(asked, "__name__", str(asked)).removeprefix("torch.")
     if precision not in PRECISIONS:
         raise ValueError(f"dtype must be 'float32', 'float64' or 'auto', got {asked!r}: the model computes in those.")
-    if model is None or isinstance(model, (str, PathLike)):
-        folder = find(model, revision)
+    if model is None or isinstance(model, (str, PathLike, Checkpoint)):
+        checkpoint = Checkpoint(model, revision)
         if tokenizer is None or tokenizer == model:
-            tokenizer = folder
-        model = DistilBertForQuestionAnswering.from_pretrained(folder, dtype=PRECISIONS[precision])
+            tokenizer = checkpoint
+        model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=PRECISIONS[precision])
     elif revision is not None:
         raise ValueError(f"revision must be None, got {revision!r}: the model is loaded already.")
     elif asked is not None and precision not in ("auto", getattr(model, "dtype", precision)):
         raise ValueError(f"dtype must be {model.dtype}, got {asked!r}: the model is loaded already.")
     if isinstance(tokenizer, (str, PathLike)):
-        tokenizer = Tokenizer.from_pretrained(
-            tokenizer, None if isdir(tokenizer) else revision, split_special_tokens=split_special_tokens
-        )
+        tokenizer = Checkpoint(tokenizer, None if isdir(tokenizer) else revision)
+    if isinstance(tokenizer, Checkpoint):
+        tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens=split_special_tokens)
     elif split_special_tokens is not None:
         raise TypeError("split_special_tokens is a setting of the tokenizer. Give it where that is loaded.")
     return QuestionAnswerer(model, cast(Tokenizer, tokenizer), **options)  # which refuses None

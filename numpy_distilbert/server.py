@@ -34,10 +34,10 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import __version__
+from .arguments import Array
 from .inputs import read_pair
-from .parameters import arrays
+from .parameters import tree_leaves
 from .qa import Options, QuestionAnswerer, Search, span_probabilities
-from .schedule import Array
 from .tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
@@ -235,7 +235,7 @@ class Service:
                 "model": self._model,
                 "version": __version__,
                 "dtype": model.dtype.name,
-                "parameters": sum(array.size for array in arrays(model.parameters)),
+                "parameters": sum(array.size for array in tree_leaves(model.parameters)),
                 "config": asdict(model.config),
                 "limits": self._limits._asdict()
                 | MOST

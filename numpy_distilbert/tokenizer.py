@@ -19,7 +19,8 @@ from typing import NamedTuple
 import regex
 
 from .arguments import check_bool, check_integer, check_text
-from .characters import (
+from .checkpoint import Checkpoint, CheckpointError
+from .unicode.tables import (
     ACCENTED_PUNCTUATION,
     CJK,
     LOWER_LETTERS,
@@ -30,8 +31,6 @@ from .characters import (
     UPPER_LETTERS,
     WHITESPACE,
 )
-from .checkpoint import CheckpointError, read_tokenizer
-from .hub import find
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
 REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory they take
@@ -167,7 +166,7 @@ class Tokenizer:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | PathLike[str] | None = None,
+        path: str | PathLike[str] | Checkpoint | None = None,
         revision: str | None = None,
         *,
         split_special_tokens: bool | None = None,
@@ -176,11 +175,11 @@ class Tokenizer:
 
         The pieces are those of tokenizer.json where there is one, else of vocab.txt. Settings are those of
         tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as of
-        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all. path, revision: as for
-        hub.find.
+        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all. path, revision: see
+        Checkpoint.
         Raises CheckpointError if a file cannot be read or is not what it should be.
         """
-        file, settings = read_tokenizer(find(path, revision))
+        file, settings = Checkpoint(path, revision).tokenizer
         if split_special_tokens is not None:
             settings["split_special_tokens"] = split_special_tokens
         try:

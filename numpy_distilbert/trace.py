@@ -9,8 +9,7 @@ the sha256 of the weights, and versions.
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import permutations
 from os import PathLike
@@ -22,11 +21,11 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors import safe_open
 
 from . import __version__
+from .checkpoint import Checkpoint
+from .checkpoint.tensors import STORED_AS, read_floats, read_header, write_tensors
 from .files import write_whole
-from .hub import sha256
-from .model import TRACED, DistilBertForQuestionAnswering, DistilBertModel
+from .model import DistilBertForQuestionAnswering
 from .parameters import Config
-from .tensors import STORED_AS, Weights, read_floats, read_header, write_tensors
 from .tokenizer import Encoding, Tokenizer
 
 RTOL, ATOL = 1e-4, 2e-5
@@ -34,40 +33,18 @@ MAX_PERMUTED = 5  # axes; of more there are too many orders to try
 Tensors = Mapping[str, NDArray[Any]]
 
 
-@contextmanager
-def trace(model: DistilBertForQuestionAnswering | DistilBertModel) -> Iterator[dict[str, NDArray[Any]]]:
-    """Record every tensor of a model's calls.
-
-    with trace(model) as tensors:
-        model(ids)
-
-    Yields a dict that holds, after each call, every tensor of that call in the order they were computed, each
-    (batch, ...) and 0 at positions with mask 0. Calls that other threads make meanwhile are not recorded.
-    """
-    tensors: dict[str, NDArray[Any]] = {}
-    encoder = model.distilbert if isinstance(model, DistilBertForQuestionAnswering) else model
-    token = TRACED.set({**TRACED.get(), encoder: tensors})
-    try:
-        yield tensors
-    finally:
-        TRACED.reset(token)
-
-
 def record(
-    question: str, context: str, folder: Path, dtype: DTypeLike = "float32"
+    question: str, context: str, checkpoint: Checkpoint, dtype: DTypeLike = "float32"
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The tensors of one question and context through the checkpoint in a folder, and the metadata of a recording.
+    """The tensors of one question and context through a checkpoint, and the metadata of a recording.
 
     Raises ValueError if they have more tokens than the model has positions, else as the model and the tokenizer do.
     """
-    model, tokenizer = (
-        DistilBertForQuestionAnswering.from_pretrained(folder, dtype=dtype),
-        Tokenizer.from_pretrained(folder),
-    )
+    model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype)
+    tokenizer = Tokenizer.from_pretrained(checkpoint)
     encoding = one_window(question, context, tokenizer, model.config)
-    with trace(model) as tensors:
-        model([encoding.ids])
-    return tensors, _metadata(question, context, encoding, model, folder) | {"order": json.dumps(list(tensors))}
+    tensors = model([encoding.ids], output_tensors=True).tensors or {}
+    return tensors, _metadata(question, context, encoding, model, checkpoint) | {"order": json.dumps(list(tensors))}
 
 
 def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config) -> Encoding:
@@ -82,14 +59,14 @@ def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config
 
 
 def _metadata(
-    question: str, context: str, encoding: Encoding, model: DistilBertForQuestionAnswering, folder: Path
+    question: str, context: str, encoding: Encoding, model: DistilBertForQuestionAnswering, checkpoint: Checkpoint
 ) -> dict[str, str]:
     values = {
         "tokens": encoding.tokens,
         "offsets": encoding.offsets,
         "sequence_ids": encoding.sequence_ids,
         "config": asdict(model.config),
-        "sha256": {path.name: sha256(path) for path in Weights(folder).files},
+        "sha256": checkpoint.sha256,
         "versions": {"numpy_distilbert": __version__, "numpy": np.__version__, "python": platform.python_version()},
     }
     return {"question": question, "context": context} | {name: json.dumps(value) for name, value in values.items()}

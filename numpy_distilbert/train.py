@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from . import hub
-from .arguments import check_integer
+from .arguments import Array, Ids, check_integer
+from .checkpoint import Checkpoint, hub
+from .checkpoint.tensors import FILE, INDEX, write_tensors
 from .files import read_json, write_whole
 from .gradients import Loss, Window, loss_and_gradient
 from .model import DistilBertForQuestionAnswering
-from .parameters import Affine, Parameters, arrays, each
+from .parameters import Parameters, state_dict, tree_leaves, tree_map
 from .qa import QuestionAnswerer
-from .schedule import Array, Ids, Team, deal, n_cores, threads
+from .runtime.threads import Team, balance, n_cores, threads
 from .squad import Question
-from .tensors import FILE, INDEX, Weights, write_tensors
 from .tokenizer import Encoding
 
 PACK_TOKENS = 1024  # of about which a thread keeps all that is computed on the way forth
@@ -75,12 +75,13 @@ def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Para
 
     Word embeddings stored in float16 become the model's dtype first if they are trained.
     """
-    embeddings = model.distilbert.embeddings
-    if not freeze_words:
-        words = embeddings.word_embeddings.astype(model.dtype, copy=False)
-        embeddings = model.distilbert.embeddings = embeddings._replace(word_embeddings=words)
-    words = embeddings.word_embeddings[: 0 if freeze_words else None]
-    return model.parameters._replace(embeddings=embeddings._replace(word_embeddings=words))
+    embeddings = model.parameters.embeddings
+    if freeze_words:
+        none = embeddings._replace(word_embeddings=embeddings.word_embeddings[:0])
+        return model.parameters._replace(embeddings=none)
+    words = embeddings.word_embeddings.astype(model.dtype, copy=False)
+    model.parameters = model.parameters._replace(embeddings=embeddings._replace(word_embeddings=words))
+    return model.parameters
 
 
 def training_windows(
@@ -152,8 +153,8 @@ class State:
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
-        self.mean: Parameters = each(np.zeros_like, parameters)
-        self.square: Parameters = each(np.zeros_like, parameters)
+        self.mean: Parameters = tree_map(np.zeros_like, parameters)
+        self.square: Parameters = tree_map(np.zeros_like, parameters)
         self.losses: list[float] = []  # of every step done
         self.threads = n_cores()  # when it was begun
 
@@ -167,7 +168,7 @@ class State:
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
         """Write all of it, whole or not at all. about: what it must be gone on with."""
-        tensors = {f"{name}.{i}": array for name, part in self._parts() for i, array in enumerate(arrays(part))}
+        tensors = {f"{name}.{i}": array for name, part in self._parts() for i, array in enumerate(tree_leaves(part))}
         metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses), "threads": str(self.threads)}
         with write_whole(path, binary=True) as file:
             write_tensors(file, tensors, metadata)
@@ -185,7 +186,7 @@ class State:
                         "it was made with other data or settings. Use another folder, or the same as before"
                     )
                 for name, part in self._parts():
-                    for i, array in enumerate(arrays(part)):
+                    for i, array in enumerate(tree_leaves(part)):
                         tensor = file.get_tensor(f"{name}.{i}")
                         if tensor.shape != array.shape:
                             raise ValueError(f"{name}.{i} has shape {tensor.shape}, needs {array.shape}")
@@ -214,7 +215,7 @@ def train(
         tokens = sum(lengths[i] for i in batch)
         with threads(model.config.dim * tokens) as team:
             while len(gradients) < team.n_threads:
-                gradients.append(each(np.zeros_like, state.parameters))
+                gradients.append(tree_map(np.zeros_like, state.parameters))
             loss = add_gradients(model, [windows[i] for i in batch], settings, step, gradients, team)
             if not math.isfinite(loss):
                 raise ValueError(f"the loss of step {step} is not finite. Lower the learning rate.")
@@ -232,14 +233,14 @@ def add_gradients(
     team: Team,
 ) -> float:
     """The mean loss of a batch. Each thread adds the gradient of its share to its own of gradients."""
-    shares = deal([len(window.ids) for window in batch], team.n_threads)
+    shares = balance([len(window.ids) for window in batch], team.n_threads)
     loss = Loss(settings.alpha, settings.temperature)
     losses = [0.0] * team.n_threads
 
     def add(number: int) -> None:
         share = [batch[i] for i in shares[number]]
         lengths = [len(window.ids) for window in share]
-        for i, pack in enumerate(deal(lengths, math.ceil(sum(lengths) / PACK_TOKENS))):
+        for i, pack in enumerate(balance(lengths, math.ceil(sum(lengths) / PACK_TOKENS))):
             random = np.random.default_rng([settings.seed, step, number, i])
             with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
                 losses[number] += loss_and_gradient(
@@ -264,7 +265,9 @@ def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> N
     Source: Loshchilov and Hutter 2019, algorithm 2.
     """
     step = len(state.losses) + 1
-    parts = list(zip(*(arrays(part) for part in (state.parameters, state.mean, state.square, *gradients)), strict=True))
+    parts = list(
+        zip(*(tree_leaves(part) for part in (state.parameters, state.mean, state.square, *gradients)), strict=True)
+    )
     squares = [0.0] * len(parts)
 
     def add_up(number: int) -> None:
@@ -357,51 +360,28 @@ def clear_up(folder: Path) -> None:
     (folder / STATE).unlink(missing_ok=True)
 
 
-def write_checkpoint(folder: Path, model: DistilBertForQuestionAnswering, source: Path, about: dict[str, Any]) -> None:
+def write_checkpoint(
+    folder: Path, model: DistilBertForQuestionAnswering, source: Checkpoint, about: dict[str, Any]
+) -> None:
     """Write the model beside copies of the other files of the checkpoint it came from, each whole or not at all.
 
     Weights are stored under their published names, as float16 if they were there, else float32.
     Raises ValueError, before anything is written, if they are not finite as that.
     """
-    dtype = next(iter(Weights(source).values())).dtype
+    dtype = next(iter(source.weights().values())).dtype
     with np.errstate(over="ignore"):
-        tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in named(model).items()}
+        tensors = {
+            name: np.ascontiguousarray(tensor, dtype)
+            for name, tensor in state_dict(model.parameters, model.config).items()
+        }
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ValueError(f"tensor {name} has become too large for {dtype}. Lower the learning rate.")
     for name in hub.FETCHED:
-        if (source / name).is_file() and not name.startswith("model"):
+        if (source.folder / name).is_file() and not name.startswith("model"):
             with write_whole(folder / name, binary=True) as file:
-                file.write((source / name).read_bytes())
+                file.write((source.folder / name).read_bytes())
     with write_whole(folder / ABOUT) as file:
         json.dump(about, file, indent=1)
     with write_whole(folder / FILE, binary=True) as file:
         write_tensors(file, tensors, {"format": "pt"})
-
-
-def named(model: DistilBertForQuestionAnswering) -> dict[str, Array]:
-    """The model's parameters by their published names."""
-    embeddings, name = model.distilbert.embeddings, "distilbert.embeddings"
-    tensors = {
-        f"{name}.word_embeddings.weight": embeddings.word_embeddings,
-        f"{name}.position_embeddings.weight": embeddings.position_embeddings,
-    }
-    affine = {f"{name}.LayerNorm": embeddings.LayerNorm, "qa_outputs": model.qa_outputs}
-    dim, n_heads = model.config.dim, model.config.n_heads
-    for i, layer in enumerate(model.distilbert.layers):
-        name = f"distilbert.transformer.layer.{i}"
-        weight, bias = (array.reshape(n_heads, 3, dim // n_heads, -1) for array in layer.attention.qkv)
-        for number, part in enumerate("qkv"):
-            affine[f"{name}.attention.{part}_lin"] = Affine(
-                weight[:, number].reshape(dim, dim), bias[:, number].reshape(dim)
-            )
-        affine |= {
-            f"{name}.attention.out_lin": layer.attention.out_lin,
-            f"{name}.sa_layer_norm": layer.sa_layer_norm,
-            f"{name}.ffn.lin1": layer.ffn.lin1,
-            f"{name}.ffn.lin2": layer.ffn.lin2,
-            f"{name}.output_layer_norm": layer.output_layer_norm,
-        }
-    for name, (weight, bias) in affine.items():
-        tensors |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return tensors

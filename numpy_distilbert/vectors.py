@@ -4,9 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .arguments import check_bool, check_text
+from .arguments import Array, check_bool, check_text
 from .model import DistilBertModel, pad
-from .schedule import Array
 from .tokenizer import Tokenizer
 
 TEXTS_AT_ONCE = 32

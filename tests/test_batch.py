@@ -21,7 +21,7 @@ from threading import Barrier, BrokenBarrierError
 import pytest
 from conftest import forks, posix
 
-from numpy_distilbert import batch, schedule
+from numpy_distilbert import batch
 from numpy_distilbert.batch import Model, Summary, answer_file
 from numpy_distilbert.cli import batching, main
 
@@ -122,7 +122,7 @@ def test_each_row_has_its_fields_and_the_answer_of_the_pipeline(example, model):
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_the_number_of_threads_does_not_change_a_bit(example, tmp_path, monkeypatch, cores, model):
-    monkeypatch.setattr(schedule, "n_cores", lambda: cores)
+    monkeypatch.setattr(batch, "n_cores", lambda: cores)
     answer_file(example[0], tmp_path / "out.jsonl", model, batch.threads(model))
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
@@ -528,7 +528,7 @@ def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch, run):
 
     monkeypatch.setattr(batch, "AHEAD", 8)
     monkeypatch.setattr(batch, "answer_block", fail)
-    monkeypatch.setattr(schedule, "n_cores", lambda: 1)
+    monkeypatch.setattr(batch, "n_cores", lambda: 1)
     with pytest.raises(batch.Stopped, match=r"\(ValueError: too much\). Go on with --resume"):
         run(write(tmp_path / "in.jsonl", [GOOD] * 64 * 8), tmp_path / "out.jsonl")
     assert 1 <= len(begun) <= 2
@@ -685,7 +685,7 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys, extra, ver
 
 @forks
 def test_without_threadpoolctl_workers_are_refused(tmp_path, monkeypatch, capsys, verb):
-    monkeypatch.setattr(schedule, "BLAS", None)
+    monkeypatch.setattr(batch, "find_blas", lambda: None)
     source = str(write(tmp_path / "in.jsonl", questions(1)))
     assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
     assert 'pip install "numpy-distilbert[batch]"' in capsys.readouterr().err

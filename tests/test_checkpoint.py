@@ -10,15 +10,16 @@ from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import (
+    Checkpoint,
     CheckpointError,
     DistilBertForQuestionAnswering,
     QuestionAnswerer,
     Tokenizer,
-    checkpoint,
-    hub,
 )
+from numpy_distilbert.checkpoint import hub
+from numpy_distilbert.checkpoint.files import read_vocabulary
+from numpy_distilbert.checkpoint.tensors import Weights
 from numpy_distilbert.parameters import Config
-from numpy_distilbert.tensors import Weights
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_tensors_are_as_they_are_in_the_file(dtype, tmp_path):
 def test_a_float16_file_is_computed_in_float32(tmp_path):
     folder = write_checkpoint(tmp_path, "odd", np.float16)
     weights = {name: tensor.astype(np.float32) for name, tensor in load_file(folder / "model.safetensors").items()}
-    config = Config.from_file(folder / "config.json")
+    config = Config.from_checkpoint(Checkpoint(folder))
     ids = [[1, 2, 3, 4]]
     output = DistilBertForQuestionAnswering.from_pretrained(folder)(ids, output_hidden_states=True)
     assert output.start_logits.dtype == output.hidden_states[0].dtype == np.float32
@@ -263,9 +264,9 @@ def test_the_model_needs_no_vocabulary(small):
 
 def test_only_line_feeds_end_a_piece(tmp_path):
     (tmp_path / "vocab.txt").write_text("a b\n\x85\n\u2028\n \n", encoding="utf-8")
-    assert checkpoint.read_vocabulary(tmp_path / "vocab.txt") == {"a b": 0, "\x85": 1, "\u2028": 2, " ": 3}
+    assert read_vocabulary(tmp_path / "vocab.txt") == {"a b": 0, "\x85": 1, "\u2028": 2, " ": 3}
     (tmp_path / "vocab.txt").write_bytes(b"\xef\xbb\xbf[PAD]\r\na\rb\r\n")  # as an editor may save it
-    assert checkpoint.read_vocabulary(tmp_path / "vocab.txt") == {"[PAD]": 0, "a\rb": 1}
+    assert read_vocabulary(tmp_path / "vocab.txt") == {"[PAD]": 0, "a\rb": 1}
 
 
 def test_a_missing_embedded_checkpoint_is_named(tmp_path, monkeypatch):

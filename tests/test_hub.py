@@ -19,7 +19,8 @@ from huggingface_hub import close_session, constants
 from reference.checkpoints import write_checkpoint
 from safetensors.numpy import load_file, save_file
 
-from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, hub, pipeline
+from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
 
 QUESTION, CONTEXT = "a b?", "bc a. b c a"

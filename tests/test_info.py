@@ -2,20 +2,20 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from reference.checkpoints import SHAPES, write_checkpoint
 
-from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, hub
+from numpy_distilbert import Checkpoint, CheckpointError, DistilBertForQuestionAnswering
+from numpy_distilbert.checkpoint import hub
+from numpy_distilbert.checkpoint.tensors import Weights
 from numpy_distilbert.cli import main
 from numpy_distilbert.info import bert_parameters, describe, parameters
 from numpy_distilbert.parameters import Config
-from numpy_distilbert.tensors import Weights
 
 
 def test_the_embedded_checkpoint_is_described():
-    known = describe(hub.find())
+    known = describe(Checkpoint())
     assert known["parameters"]["total"] == 22_565_378 == sum(array.size for array in Weights(hub.find()).values())
     assert known["bytes"]["disk"] == (hub.find() / "model.safetensors").stat().st_size
     assert known["bytes"]["memory"] == 2 * 11_720_448 + 4 * (22_565_378 - 11_720_448)  # word embeddings stay float16
@@ -27,7 +27,7 @@ def test_the_embedded_checkpoint_is_described():
 
 def test_the_embedded_checkpoint_is_known_by_any_path(monkeypatch):
     monkeypatch.chdir(hub.find().parent)
-    known = describe(Path(hub.DEFAULT))
+    known = describe(Checkpoint(hub.DEFAULT))
     assert known["weights"][0]["published"] and known["licence"] == "apache-2.0"
 
 
@@ -51,7 +51,7 @@ def test_bert_base_has_the_parameters_that_it_is_known_for():
 
 
 def test_the_share_saved_is_that_of_the_encoders(random_checkpoint):
-    known = describe(random_checkpoint("cased"))
+    known = describe(Checkpoint(random_checkpoint("cased")))
     encoder = known["parameters"]["total"] - known["parameters"]["qa_outputs"]
     assert known["bert"]["saved"] == 1 - encoder / known["bert"]["parameters"]
 
@@ -64,7 +64,7 @@ def test_what_nothing_says_is_not_known(random_checkpoint, tmp_path, capsys):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"_name_or_path": "owner/base"}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
-    known = describe(folder)
+    known = describe(Checkpoint(folder))
     assert (known["provenance"], known["licence"], known["weights"][0]["published"]) == ("owner/base", "mit", False)
 
 
@@ -78,7 +78,7 @@ def test_other_weights_than_published_are_refused(random_checkpoint, tmp_path, m
     with pytest.raises(
         CheckpointError, match=r"model\.safetensors: sha256 is .* published was e8a2.* Install or fetch"
     ):
-        describe(hub.find())
+        describe(Checkpoint())
 
 
 def test_info_is_one_fact_a_line(capsys):
@@ -88,4 +88,4 @@ def test_info_is_one_fact_a_line(capsys):
     assert any(line.startswith("model.safetensors") and line.endswith(", as published") for line in lines)
     assert lines[-1].split()[:2] == ["BERT-base", "33,360,000"] and "32.4% saved" in lines[-1]
     assert main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == describe(hub.find())
+    assert json.loads(capsys.readouterr().out) == describe(Checkpoint())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
-from numpy_distilbert.schedule import CACHE_BLOCK
+from numpy_distilbert.runtime.products import CACHE_BLOCK
 
 EPS = float(np.finfo(np.float32).eps)
 exact_erf = np.vectorize(math.erf, otypes=[np.float64])

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 import numpy_distilbert
-from numpy_distilbert import DistilBertForQuestionAnswering, hub
-from numpy_distilbert.tensors import Weights
+from numpy_distilbert import DistilBertForQuestionAnswering
+from numpy_distilbert.checkpoint import hub
+from numpy_distilbert.checkpoint.tensors import Weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,7 +89,9 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     shutil.rmtree(source)
     elsewhere.mkdir()
     environment = os.environ | {"PYTHONPATH": str(site)}
-    program = "import sys; from numpy_distilbert import cli, hub; print(hub.find()); cli.main(sys.argv[1:])"
+    program = (
+        "import sys; from numpy_distilbert import Checkpoint, cli; print(Checkpoint().folder); cli.main(sys.argv[1:])"
+    )
     command = [
         sys.executable,
         "-c",

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from numpy_distilbert import hub, plot
+from numpy_distilbert import Checkpoint, plot
 from numpy_distilbert.cli import main
 from numpy_distilbert.tokenizer import Encoding
 
@@ -29,7 +29,7 @@ def drawn(monkeypatch):
 
 
 def test_probabilities_and_attention_of_the_whole_text_are_drawn(embedded, drawn, tmp_path):
-    plot.show(QUESTION, LONG, hub.find(), tmp_path / "a.png", layer=2, head=3)
+    plot.show(QUESTION, LONG, Checkpoint(), tmp_path / "a.png", layer=2, head=3)
     encoding = embedded.tokenizer(QUESTION, LONG)
     context = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 1]
     asking = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
@@ -45,7 +45,7 @@ def test_probabilities_and_attention_of_the_whole_text_are_drawn(embedded, drawn
 
 
 def test_without_a_layer_and_a_head_it_is_the_mean_of_the_last(embedded, drawn, tmp_path):
-    plot.show(QUESTION, CONTEXT, hub.find(), tmp_path / "a.svg")
+    plot.show(QUESTION, CONTEXT, Checkpoint(), tmp_path / "a.svg")
     encoding = embedded.tokenizer(QUESTION, CONTEXT)
     attention = embedded.model([encoding.ids], output_attentions=True).attentions[-1][0].mean(axis=0)
     np.testing.assert_array_equal(drawn["attention"][0], attention[1:6, 7:-1])
@@ -54,7 +54,7 @@ def test_without_a_layer_and_a_head_it_is_the_mean_of_the_last(embedded, drawn, 
 
 
 def test_a_first_layer_and_head_are_not_the_default(drawn, tmp_path, embedded):
-    plot.show(QUESTION, CONTEXT, hub.find(), tmp_path / "a.png", layer=0, head=0)
+    plot.show(QUESTION, CONTEXT, Checkpoint(), tmp_path / "a.png", layer=0, head=0)
     ids = embedded.tokenizer(QUESTION, CONTEXT).ids
     attention = embedded.model([ids], output_attentions=True).attentions[0][0, 0]
     np.testing.assert_array_equal(drawn["attention"][0], attention[1:6, 7:-1])

@@ -13,7 +13,8 @@ import pytest
 from conftest import REFERENCE
 from properties import given, settings, st
 
-from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, hub, pipeline
+from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.qa import POOL_TOKENS, Answer, Options, best_spans, span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))
@@ -380,14 +381,14 @@ def test_long_contexts_of_few_tokens_are_not_read_far_ahead(embedded):
 
 def test_logits_that_are_not_finite_are_refused(embedded, random_checkpoint, monkeypatch):
     broken = QuestionAnswerer.from_pretrained(random_checkpoint("cased"))
-    broken.model.qa_outputs.bias[0] = np.nan
+    broken.model.parameters.head["qa_outputs"].bias[0] = np.nan
     with pytest.raises(CheckpointError, match=r"logits that are not finite\. Its weights are broken"):
         broken("Who?", "Ada.")
 
 
 def test_weights_too_large_for_float32_are_one_error_and_no_warning(shallow_model):
     broken = QuestionAnswerer.from_pretrained(shallow_model)
-    broken.model.distilbert.layers[0].ffn.lin1.weight[:] = 3e38
+    broken.model.parameters.layers[0].ffn.lin1.weight[:] = 3e38
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with pytest.raises(CheckpointError, match=r"logits that are not finite\. Its weights are broken"):

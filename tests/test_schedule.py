@@ -1,16 +1,30 @@
-"""The scheduling changes when and where things are computed, not what; and it leaves the host process as it was."""
+"""The runtime changes when and where things are computed, not what; and it leaves the host process as it was."""
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import blas_threads
 from properties import example, given, st
 
-from numpy_distilbert import schedule
-from numpy_distilbert.schedule import THREADED_FROM, Memory, Team, cache_blocks, matmul, summed_product, threads
+from numpy_distilbert.runtime import blas, products, workspace
+from numpy_distilbert.runtime import threads as runtime_threads
+from numpy_distilbert.runtime.products import cache_blocks, product, weight_product
+from numpy_distilbert.runtime.threads import (
+    PACK_TOKENS,
+    THREADED_FROM,
+    UNEVEN,
+    Plan,
+    Team,
+    n_cores,
+    single_threaded,
+    threads,
+)
+from numpy_distilbert.runtime.workspace import Memory
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs the extra 'fast'")
 
@@ -24,22 +38,22 @@ def random(*shape, seed=0):
 @example(2, 3072, 16)
 @example(48, 1600, 100)  # one product after the other
 @example(256, 768, 81)
-def test_matmul_is_the_product(rows, depth, tokens):
+def test_a_weight_product_is_the_product(rows, depth, tokens):
     weight, x, out = random(rows, depth), random(depth, tokens, seed=1), np.empty((rows, tokens), np.float32)
-    assert matmul(weight, x, out) is out
+    assert weight_product(weight, x, out) is out
     np.testing.assert_allclose(out, weight.astype(np.float64) @ x, atol=1e-6 * depth)
 
 
 @pytest.mark.parametrize("length", [1, 3, 7, 8, 100])
-def test_summed_product_is_the_product(length):
+def test_a_product_of_short_sums_is_the_product(length):
     a, b = random(2, 5, 7), random(2, 7, 3, seed=1)
-    np.testing.assert_allclose(summed_product(a, b, length), a.astype(np.float64) @ b, atol=1e-5)
+    np.testing.assert_allclose(product(a, b, length), a.astype(np.float64) @ b, atol=1e-5)
 
 
 def test_long_sums_round_less_than_one_sum_does():
     weight, x = random(64, 3072), random(3072, 16, seed=1)
     exact = weight.astype(np.float64) @ x
-    ours = np.abs(matmul(weight, x, np.empty((64, 16), np.float32)) - exact)
+    ours = np.abs(weight_product(weight, x, np.empty((64, 16), np.float32)) - exact)
     one_sum = np.zeros((64, 16), np.float32)
     for k in range(3072):
         one_sum += weight[:, k : k + 1] * x[k]
@@ -50,47 +64,50 @@ def test_long_sums_round_less_than_one_sum_does():
 def test_cache_blocks_cover_every_row_once(rows, columns):
     x = np.zeros((rows, columns))
     for block in cache_blocks(x):
-        assert x[block].size <= max(schedule.CACHE_BLOCK, columns)
+        assert x[block].size <= max(products.CACHE_BLOCK, columns)
         x[block] += 1
     assert (x == 1).all()
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
-def test_shares_cover_every_item_once(count, n_threads):
-    shares = Team(n_threads).shares(count)
-    assert [i for share in shares for i in range(count)[share]] == list(range(count))
-    assert len(shares) == min(count, n_threads)
+def test_slices_of_a_split_cover_every_item_once(count, n_threads):
+    slices = []
+    Team(n_threads).split(count, slices.append)
+    assert [i for rows in slices for i in range(count)[rows]] == list(range(count))
+    assert len(slices) == min(count, n_threads)
 
 
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=40), st.integers(1, 9))
 def test_packs_hold_every_input_once_and_are_even(lengths, n_threads):
-    packs = Team(n_threads).packs(lengths)
+    packs, whole_packs = Team(n_threads).plan(lengths)
+    assert whole_packs or packs == [list(range(len(lengths)))]
     assert sorted(i for pack in packs for i in pack) == list(range(len(lengths)))
     tokens = [sum(lengths[i] for i in pack) for pack in packs]
     assert all(packs)
     assert max(tokens) - min(tokens) <= max(lengths)
-    if sum(lengths) <= n_threads * schedule.PACK_TOKENS:
-        assert max(tokens) * len(packs) <= sum(lengths) * schedule.UNEVEN
+    if sum(lengths) <= n_threads * PACK_TOKENS:
+        assert max(tokens) * len(packs) <= sum(lengths) * UNEVEN
     else:
-        assert max(tokens) <= schedule.PACK_TOKENS + max(lengths)
+        assert max(tokens) <= PACK_TOKENS + max(lengths)
 
 
 def test_few_long_inputs_leave_no_pack_empty():
-    assert Team(8).packs([1500] * 11) == [[i] for i in range(11)]
-    assert Team(2).packs([4200]) == [[0]]
+    assert Team(8).plan([1500] * 11) == Plan([[i] for i in range(11)], whole_packs=True)
+    assert Team(2).plan([4200]) == Plan([[0]], whole_packs=True)
 
 
 def test_packs_of_many_tokens_stay_small():
-    packs = Team(2).packs([384] * 100)
+    packs = Team(2).plan([384] * 100).packs
     assert len(packs) == 20 and {len(pack) for pack in packs} == {5}
-    assert [len(pack) for pack in Team(1).packs([512] * 5)] == [3, 2]
+    assert [len(pack) for pack in Team(1).plan([512] * 5).packs] == [3, 2]
 
 
 def test_equal_inputs_are_divided_and_a_single_one_is_not():
-    assert [len(pack) for pack in Team(2).packs([7] * 8)] == [4, 4]
-    assert Team(2).packs([384]) == [[0]]
-    assert len(Team(2).packs([384, 100])) == 1
-    assert sorted(Team(2).packs([10, 10, 20])) == [[0, 1], [2]]
+    assert [len(pack) for pack in Team(2).plan([7] * 8).packs] == [4, 4]
+    assert Team(2).plan([384]) == Plan([[0]], whole_packs=False)
+    assert Team(2).plan([384, 100]) == Plan([[0, 1]], whole_packs=False)
+    assert Team(1).plan([384]) == Plan([[0]], whole_packs=True)
+    assert sorted(Team(2).plan([10, 10, 20]).packs) == [[0, 1], [2]]
 
 
 def test_memory_is_handed_on_when_it_is_given_back_and_large_enough():
@@ -107,7 +124,7 @@ def test_memory_is_handed_on_when_it_is_given_back_and_large_enough():
 
 
 def test_memory_that_is_too_large_is_not_kept(monkeypatch):
-    monkeypatch.setattr(schedule, "KEPT_MEMORY", 9)
+    monkeypatch.setattr(workspace, "KEPT_MEMORY", 9)
     memory = Memory(np.dtype(np.float32))
     large = memory.take(10)
     memory.give_back(large)
@@ -118,7 +135,7 @@ def test_a_team_works_on_all_threads_at_once(two_blas_threads):
     both_are_there = threading.Barrier(2, timeout=60)
     with threads(THREADED_FROM) as team:
         assert team.n_threads == 2
-        team.run(lambda share: both_are_there.wait(), team.shares(2))
+        team.split(2, lambda rows: both_are_there.wait())
 
 
 def test_a_thread_takes_the_next_item_when_it_is_free(two_blas_threads):
@@ -162,12 +179,13 @@ def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threa
 
 
 def test_blas_has_its_threads_again_after_an_error(two_blas_threads):
-    def fail(share):
-        raise KeyError(share.start)
+    def fail(rows, failing):
+        if rows == failing:
+            raise KeyError(rows.start)
 
     for failing in (slice(0, 1), slice(1, 2)):
         with pytest.raises(KeyError), threads(THREADED_FROM) as team:
-            team.run(lambda share, failing=failing: fail(share) if share == failing else None, team.shares(2))
+            team.split(2, partial(fail, failing=failing))
         assert blas_threads() == [2]
 
 
@@ -224,8 +242,8 @@ def test_a_host_that_holds_blas_itself_keeps_it(two_blas_threads):
 
 def test_without_threadpoolctl_blas_keeps_its_own_threads(two_blas_threads, monkeypatch, embedded):
     expected = embedded.model([[101, 2040, 102] * 40])
-    monkeypatch.setattr(schedule, "ThreadpoolController", None)
-    monkeypatch.setattr(schedule, "BLAS", schedule._find_blas())
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.setattr(runtime_threads, "find_blas", blas._find.__wrapped__)
     with threads(THREADED_FROM) as team:
         assert team.n_threads == 1 and blas_threads() == [2]
     output = embedded.model([[101, 2040, 102] * 40])
@@ -270,13 +288,13 @@ def n_threads_of(size):
         return team.n_threads
 
 
-def test_alone_a_call_has_one_thread_and_others_have_all(two_blas_threads):
+def test_a_single_threaded_call_has_one_thread_and_others_have_all(two_blas_threads):
     size = 2 * THREADED_FROM
-    assert schedule.n_cores() == 2
-    with schedule.alone():
+    assert n_cores() == 2
+    with single_threaded():
         assert blas_threads() == [1]
         assert n_threads_of(size) == 1
-        with ThreadPoolExecutor(1) as pool:  # another thread, which is not alone
+        with ThreadPoolExecutor(1) as pool:  # another thread, which is not single-threaded
             assert pool.submit(n_threads_of, size).result() == 2
     assert blas_threads() == [2]
     assert n_threads_of(size) == 2
@@ -286,7 +304,7 @@ def test_a_block_has_the_same_numbers_on_any_number_of_cores(two_blas_threads, e
     contexts = [f"Maren Holt kept log {i}. " * i for i in range(1, 5)]
 
     def scores():
-        with schedule.alone():
+        with single_threaded():
             return [answer["score"] for answer in embedded(question=["Who?"] * 4, context=contexts)]
 
     before = scores()

@@ -14,7 +14,7 @@ from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, DistilBertModel
-from numpy_distilbert.tensors import CHECKED_AT_ONCE, Weights, write_tensors
+from numpy_distilbert.checkpoint.tensors import CHECKED_AT_ONCE, Weights, write_tensors
 
 WEIGHTS = random_weights(SHAPES["odd"], seed=1)
 IDS = [[1, 2, 3, 4]]

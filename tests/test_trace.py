@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from numpy_distilbert import DistilBertModel, QuestionAnswerer, hub, model, pipeline
+from numpy_distilbert import Checkpoint, DistilBertModel, QuestionAnswerer, encoder, pipeline
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
-from numpy_distilbert.kernels import gelu, layer_norm
-from numpy_distilbert.trace import compare, read_recording, record, trace, write_recording
+from numpy_distilbert.kernels import attention, gelu, layer_norm
+from numpy_distilbert.trace import compare, read_recording, record, write_recording
 
 QUESTION, CONTEXT = "Who kept the log?", "The tower is old. Maren Holt kept its log."
 LAYER = "distilbert.transformer.layer.{}."
@@ -35,12 +35,12 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def ours():
-    return record(QUESTION, CONTEXT, hub.find())[0]
+    return record(QUESTION, CONTEXT, Checkpoint())[0]
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return record(QUESTION, CONTEXT, hub.find(), "float64")[0]
+    return record(QUESTION, CONTEXT, Checkpoint(), "float64")[0]
 
 
 def test_every_tensor_is_recorded_in_the_order_it_is_computed(ours):
@@ -100,14 +100,14 @@ def test_the_tensors_are_the_formulas_of_each_other(truth, embedded):
 def test_a_batch_is_recorded_where_its_mask_is_1(embedded):
     ids = np.array([[101, 7, 8, 9, 102], [0, 101, 7, 102, 0], [101, 102, 0, 0, 0]])
     mask = np.array([[1, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 0, 0, 0]])
-    with trace(embedded.model) as tensors:
-        output = embedded.model(ids, mask, output_hidden_states=True, output_attentions=True)
+    output = embedded.model(ids, mask, output_hidden_states=True, output_attentions=True, output_tensors=True)
+    tensors = output.tensors
     assert list(tensors) == NAMES
     np.testing.assert_array_equal(tensors["attention_mask"], mask)
     np.testing.assert_array_equal(tensors["qa_outputs"][..., 0], output.start_logits)
-    for i, (hidden, attention) in enumerate(zip(output.hidden_states[1:], output.attentions, strict=True)):
+    for i, (hidden, probabilities) in enumerate(zip(output.hidden_states[1:], output.attentions, strict=True)):
         np.testing.assert_array_equal(tensors[LAYER.format(i) + "output_layer_norm"], hidden)
-        np.testing.assert_array_equal(tensors[LAYER.format(i) + "attention.probabilities"], attention)
+        np.testing.assert_array_equal(tensors[LAYER.format(i) + "attention.probabilities"], probabilities)
     for name in NAMES[2:]:
         assert (
             not tensors[name].swapaxes(1, -2)[mask == 0].any()
@@ -118,39 +118,21 @@ def test_a_batch_is_recorded_where_its_mask_is_1(embedded):
 
 def test_many_packs_are_recorded_as_one_batch(embedded, monkeypatch):
     ids = np.random.RandomState(0).randint(1000, 2000, (9, 40))
-    with trace(embedded.model) as whole:
-        embedded.model(ids)
-    monkeypatch.setattr("numpy_distilbert.schedule.PACK_TOKENS", 60)
-    with trace(embedded.model) as packed:
-        embedded.model(ids)
+    whole = embedded.model(ids, output_tensors=True).tensors
+    monkeypatch.setattr("numpy_distilbert.runtime.threads.PACK_TOKENS", 60)
+    packed = embedded.model(ids, output_tensors=True).tensors
     assert list(packed) == NAMES and all(row.same for row in compare(whole, packed))
 
 
-def test_only_calls_of_that_model_in_this_thread_while_it_is_traced_are_recorded(embedded):
-    other = DistilBertModel(embedded.model.config, load_file(hub.find() / "model.safetensors"))
-    with trace(embedded.model) as tensors:
-        other([[101, 102]])
-        thread = threading.Thread(target=embedded.model, args=([[101, 102]],))
-        thread.start()
-        thread.join()
-        assert tensors == {}
-        with trace(other) as inner:
-            other([[101, 102]])
-            embedded.model([[101, 102]])
-        assert list(inner) == NAMES[:-1] and list(tensors) == NAMES
-        embedded.model([[101, 7, 102]])
-        assert list(tensors) == NAMES and tensors["qa_outputs"].shape == (1, 3, 2)  # the last call
-        other([[101, 102]])
-        assert inner["input_ids"].shape == (1, 2) and tensors["qa_outputs"].shape == (1, 3, 2)
-        tensors.clear()
-    embedded.model([[101, 102]])
-    assert tensors == {}
-
-
-def test_an_answer_is_the_same_while_it_is_recorded(embedded):
-    expected = embedded(QUESTION, CONTEXT)
-    with trace(embedded.model):
-        assert embedded(QUESTION, CONTEXT) == expected
+def test_only_who_asks_is_given_tensors_and_the_numbers_are_the_same(embedded):
+    ids = [[101, 7, 8, 9, 102]]
+    plain, recorded = embedded.model(ids), embedded.model(ids, output_tensors=True)
+    assert plain.tensors is None and list(recorded.tensors) == NAMES
+    np.testing.assert_array_equal(plain.start_logits, recorded.start_logits)
+    encoder_alone = DistilBertModel.from_pretrained()(ids, output_tensors=True)
+    assert list(encoder_alone.tensors) == NAMES[:-1]
+    with pytest.raises(TypeError, match="output_tensors must be a bool, got int"):
+        embedded.model(ids, output_tensors=1)
 
 
 def run(capsys, *arguments):
@@ -200,20 +182,17 @@ def test_a_context_beyond_the_positions_is_refused_and_nothing_is_written(tmp_pa
 
 def planted(monkeypatch, **kernels):
     for name, kernel in kernels.items():
-        monkeypatch.setattr(model, name, kernel)
-    return record(QUESTION, CONTEXT, hub.find())[0]
+        monkeypatch.setattr(encoder, name, kernel)
+    return record(QUESTION, CONTEXT, Checkpoint())[0]
 
 
 def tanh_gelu(x, out):
     out[:] = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def swapped_heads(query, key, value, out, **others):
-    model_attention(query, key, value, out=out, **others)
+def swapped_heads(query, key, value, out, *others):
+    attention(query, key, value, out, *others)
     out[:] = out[[1, 0, *range(2, len(out))]]
-
-
-model_attention = model.attention
 
 
 @pytest.mark.parametrize("kernels, first", [
@@ -222,7 +201,7 @@ model_attention = model.attention
     ({"attention": swapped_heads}, LAYER.format(0) + "attention.context"),
 ])  # fmt: skip
 def test_a_planted_bug_is_found_where_it_was_planted(kernels, first, ours, monkeypatch):
-    monkeypatch.setattr("numpy_distilbert.model.SCORES_BLOCK", 10**9)  # all heads of a thread at once
+    monkeypatch.setattr("numpy_distilbert.encoder.SCORES_BLOCK", 10**9)  # all heads of a thread at once
     rows = compare(ours, planted(monkeypatch, **kernels))
     assert next(row.name for row in rows if not row.same) == first
 

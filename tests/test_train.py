@@ -22,15 +22,15 @@ from numpy_distilbert import (
     Tokenizer,
     files,
     gradients,
-    hub,
-    schedule,
     train,
 )
+from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
 from numpy_distilbert.cli import training as cli_training
 from numpy_distilbert.gradients import Loss, Window, loss_and_gradient
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
-from numpy_distilbert.parameters import Affine, Config, Embeddings, arrays, each
+from numpy_distilbert.parameters import Affine, Config, Embeddings, state_dict, tree_leaves, tree_map
+from numpy_distilbert.runtime import threads
 from numpy_distilbert.squad import Question, read_questions
 from numpy_distilbert.train import Settings, trainable
 
@@ -130,12 +130,10 @@ LOSS = Loss(given.ALPHA, given.TEMPERATURE)
 @pytest.mark.parametrize("shape", given.MODELS)
 def test_the_whole_model_equals_pytorch(shape):
     model, windows = random_model(shape, "float32"), windows_of(shape)
-    gradient = each(np.zeros_like, trainable(model, freeze_words=False))
+    gradient = tree_map(np.zeros_like, trainable(model, freeze_words=False))
     loss = loss_and_gradient(model, windows, LOSS, gradient, share=1 / 3)
     assert loss == pytest.approx(float(EXPECTED[f"{shape}.loss"]), rel=1e-5)
-    encoder = model.distilbert
-    encoder.embeddings, encoder.layers, model.qa_outputs = gradient  # it has the structure of the model, and its names
-    found = train.named(model)
+    found = state_dict(gradient, model.config)
     assert {f"{shape}.{name}" for name in found} | {f"{shape}.loss"} == {n for n in EXPECTED if n.startswith(shape)}
     for name, array in found.items():
         expected = EXPECTED[f"{shape}.{name}"]
@@ -151,10 +149,10 @@ def test_the_whole_model_equals_central_differences(rate):
     def loss(gradient):
         return loss_and_gradient(model, windows, LOSS, gradient, rate, np.random.default_rng(3))
 
-    gradient, unused = each(np.zeros_like, parameters), each(np.zeros_like, parameters)
+    gradient, unused = tree_map(np.zeros_like, parameters), tree_map(np.zeros_like, parameters)
     loss(gradient)
     random = np.random.RandomState(0)
-    for array, found in zip(arrays(parameters), arrays(gradient), strict=True):
+    for array, found in zip(tree_leaves(parameters), tree_leaves(gradient), strict=True):
         for _ in range(2):
             place, h = tuple(random.randint(0, n) for n in array.shape), 1e-5
             value = array[place]
@@ -165,16 +163,16 @@ def test_the_whole_model_equals_central_differences(rate):
 
 def test_gradients_add_up():
     model, windows = random_model("odd", "float64"), windows_of("odd")
-    together, apart = (each(np.zeros_like, trainable(model, False)) for _ in range(2))
+    together, apart = (tree_map(np.zeros_like, trainable(model, False)) for _ in range(2))
     loss = loss_and_gradient(model, windows, LOSS, together)
     assert sum(loss_and_gradient(model, [window], LOSS, apart) for window in windows) == pytest.approx(loss)
-    for one, other in zip(arrays(together), arrays(apart), strict=True):
+    for one, other in zip(tree_leaves(together), tree_leaves(apart), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_frozen_words_have_no_gradient():
     model = random_model("odd", "float32")
-    gradient = each(np.zeros_like, trainable(model, freeze_words=True))
+    gradient = tree_map(np.zeros_like, trainable(model, freeze_words=True))
     assert gradient.embeddings.word_embeddings.shape == (0, 15)
     loss_and_gradient(model, windows_of("odd"), LOSS, gradient)
     assert gradient.embeddings.position_embeddings.any()
@@ -183,8 +181,8 @@ def test_frozen_words_have_no_gradient():
 def test_the_forward_pass_of_training_is_that_of_the_model():
     model, (window, *_) = random_model("odd", "float64"), windows_of("odd")
     output = model(window.ids[None])
-    expected = LOSS(np.stack([output.start_logits[0], output.end_logits[0]]), window.answer, window.teacher)[0]
-    gradient = each(np.zeros_like, trainable(model, False))
+    expected = LOSS(np.stack([output.start_logits[0], output.end_logits[0]]), window)[0]
+    gradient = tree_map(np.zeros_like, trainable(model, False))
     assert loss_and_gradient(model, [window], LOSS, gradient) == pytest.approx(expected, rel=1e-12)
 
 
@@ -197,8 +195,9 @@ def test_dropout_keeps_the_mean():
 
 def test_without_a_teacher_alpha_means_nothing():
     logits = given.random(2, 7)
-    assert Loss(0.9)(logits, (1, 2), None)[0] == Loss(0.0)(logits, (1, 2), logits)[0]
-    assert Loss(1.0)(logits, (1, 2), logits)[0] == pytest.approx(0, abs=1e-6)  # its own teacher
+    alone, taught = Window(np.arange(7), (1, 2)), Window(np.arange(7), (1, 2), logits)  # by itself
+    assert Loss(0.9)(logits, alone)[0] == Loss(0.0)(logits, taught)[0]
+    assert Loss(1.0)(logits, taught)[0] == pytest.approx(0, abs=1e-6)
 
 
 def adam_by_the_book(p, gs, lrs, decay):
@@ -212,17 +211,17 @@ def adam_by_the_book(p, gs, lrs, decay):
 def test_adamw_is_the_algorithm():
     model = random_model("one_head", "float64")
     state = train.State(trainable(model, False))
-    before = each(np.copy, state.parameters)
+    before = tree_map(np.copy, state.parameters)
     random, given = np.random.RandomState(0), []
     for lr in (0.01, 0.02, 0.005):
-        parts = [each(lambda a: random.standard_normal(a.shape) * 1e-3, before) for _ in range(2)]
-        given.append(([a + b for a, b in zip(*map(arrays, parts), strict=True)], lr))
+        parts = [tree_map(lambda a: random.standard_normal(a.shape) * 1e-3, before) for _ in range(2)]
+        given.append(([a + b for a, b in zip(*map(tree_leaves, parts), strict=True)], lr))
         train.adamw(state, parts, lr, train.Team())
-        assert not any(array.any() for part in parts for array in arrays(part))
+        assert not any(array.any() for part in parts for array in tree_leaves(part))
         state.losses.append(0.0)
     norms = [np.sqrt(sum((g * g).sum() for g in gs)) for gs, _ in given]
     assert max(norms) < 1  # not cut
-    for i, (p, q) in enumerate(zip(arrays(before), arrays(state.parameters), strict=True)):
+    for i, (p, q) in enumerate(zip(tree_leaves(before), tree_leaves(state.parameters), strict=True)):
         decay = 0.01 if p.ndim > 1 else 0
         np.testing.assert_allclose(
             q, adam_by_the_book(p, [g[i] for g, _ in given], [lr for _, lr in given], decay), rtol=1e-9
@@ -232,8 +231,8 @@ def test_adamw_is_the_algorithm():
 def test_a_large_gradient_is_cut_to_norm_one():
     model = random_model("one_head", "float64")
     state = train.State(trainable(model, False))
-    train.adamw(state, [each(lambda a: np.full_like(a, 7.0), state.parameters)], 0.0, train.Team())
-    assert np.sqrt(sum((m * m).sum() for m in arrays(state.mean))) == pytest.approx(0.1, rel=1e-5)
+    train.adamw(state, [tree_map(lambda a: np.full_like(a, 7.0), state.parameters)], 0.0, train.Team())
+    assert np.sqrt(sum((m * m).sum() for m in tree_leaves(state.mean))) == pytest.approx(0.1, rel=1e-5)
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -339,28 +338,28 @@ def test_windows_are_those_that_questions_are_answered_in(embedded):
 
 def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
     """Each thread has windows, a gradient and a loss of its own."""
-    monkeypatch.setattr(schedule, "THREADED_FROM", 0)
+    monkeypatch.setattr(threads, "THREADED_FROM", 0)
     windows = windows_of("odd") * 3
     model = random_model("odd", "float64")
-    gradient = each(np.zeros_like, trainable(model, False))
+    gradient = tree_map(np.zeros_like, trainable(model, False))
     loss = loss_and_gradient(model, windows, LOSS, gradient, share=1 / len(windows))
     seen = []
 
     def adamw(state, gradients, lr, team):
-        assert team.n_threads == len(gradients) == 2 and all(list(arrays(one))[-1].any() for one in gradients)
-        seen.append([sum(parts) for parts in zip(*(arrays(one) for one in gradients), strict=True)])
+        assert team.n_threads == len(gradients) == 2 and all(list(tree_leaves(one))[-1].any() for one in gradients)
+        seen.append([sum(parts) for parts in zip(*(tree_leaves(one) for one in gradients), strict=True)])
 
     monkeypatch.setattr(train, "adamw", adamw)
     settings = Settings(batch_tokens=10**6, dropout=0, alpha=given.ALPHA, temperature=given.TEMPERATURE)
     state = train.State(trainable(model, False))
     list(train.train(model, windows, settings, state))
     assert state.losses == [pytest.approx(loss, rel=1e-12)]
-    for found, expected in zip(seen[0], arrays(gradient), strict=True):
+    for found, expected in zip(seen[0], tree_leaves(gradient), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_threads_draw_different_dropout(monkeypatch, two_blas_threads):
-    monkeypatch.setattr(schedule, "THREADED_FROM", 0)
+    monkeypatch.setattr(threads, "THREADED_FROM", 0)
     seen = []
 
     def record(model, some, loss, gradient, rate, random, share):
@@ -402,7 +401,7 @@ def test_every_step_and_pack_has_a_dropout_of_its_own(monkeypatch):
 @pytest.fixture
 def distill(tmp_path, shallow_model, monkeypatch):
     """Runs the verb on a random checkpoint, in this process, on all threads though the model is small."""
-    monkeypatch.setattr(schedule, "THREADED_FROM", 0)
+    monkeypatch.setattr(threads, "THREADED_FROM", 0)
     squad(tmp_path / "squad.json")
 
     def distill(*arguments):
@@ -441,7 +440,8 @@ def test_the_same_seed_gives_the_same_weights_and_frozen_words_stay(distill, tmp
 
 WAITS = """
 import sys
-from numpy_distilbert import cli, schedule, train
+from numpy_distilbert import cli, train
+from numpy_distilbert.runtime import threads
 
 def adamw(*arguments):
     update(*arguments)
@@ -450,10 +450,16 @@ def adamw(*arguments):
         print("waiting", flush=True)
         sys.stdin.readline()
 
-schedule.THREADED_FROM, done, update, train.adamw = 0, [], train.adamw, adamw
+threads.THREADED_FROM, done, update, train.adamw = 0, [], train.adamw, adamw
 sys.exit(cli.main())
 """
-GOES = "import sys; from numpy_distilbert import cli, schedule; schedule.THREADED_FROM = 0; sys.exit(cli.main())"
+GOES = """
+import sys
+from numpy_distilbert import cli
+from numpy_distilbert.runtime import threads
+threads.THREADED_FROM = 0
+sys.exit(cli.main())
+"""
 ENDS = ((signal.SIGTERM, 143), (getattr(signal, "SIGKILL", None), -9), (signal.SIGINT, 130))
 
 
@@ -565,11 +571,11 @@ def test_on_other_threads_it_goes_on_with_a_warning(distill, tmp_path, capsys, m
 
 
 def test_on_how_many_threads_it_was_begun_is_kept(distill, tmp_path, capsys, monkeypatch):
-    for steps, threads in ((1, 7), (2, 8)):
+    for steps, number in ((1, 7), (2, 8)):
         stop_after(monkeypatch, steps)
-        monkeypatch.setattr(train, "n_cores", lambda threads=threads: threads)
+        monkeypatch.setattr(train, "n_cores", lambda number=number: number)
         assert distill("--out", tmp_path / "new", "--epochs", 3) == 143
-    monkeypatch.setattr(schedule, "n_cores", lambda: 7)
+    monkeypatch.setattr(cli_training, "n_cores", lambda: 7)
     capsys.readouterr()
     assert distill("--out", tmp_path / "new", "--epochs", 3) == 0
     assert capsys.readouterr().err == ""

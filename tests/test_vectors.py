@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from properties import given, settings, st
 
-from numpy_distilbert import DistilBertModel, Tokenizer, encode, hub
+from numpy_distilbert import DistilBertModel, Tokenizer, encode
+from numpy_distilbert.checkpoint import hub
 
 TEXTS = ["A storm came in from the north.", "Two boats were lost.", "", "The lamp was lit " * 40]
 WITHOUT_PYTORCH = "compares with transformers and PyTorch, which are not installed"

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .. import hub
+from ..checkpoint import Checkpoint, hub
 from ..info import describe
 from ..qa import QuestionAnswerer
 from .terminal import MODEL_HELP, Result, Verbs, printable
@@ -38,7 +38,7 @@ def _download(arguments: argparse.Namespace) -> Result:
 
 
 def _info(arguments: argparse.Namespace) -> Result:
-    known = describe(hub.find(arguments.model))
+    known = describe(Checkpoint(arguments.model))
     if arguments.json:
         return json.dumps(known), 0
     tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]

@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from .. import hub, plot
+from .. import plot
+from ..checkpoint import Checkpoint
 from ..files import read_json
 from ..trace import ATOL, RTOL, Comparison, compare, read_recording, record, write_recording
 from .terminal import Result, Verbs, add_question, printable, read_context
@@ -50,7 +51,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _trace(arguments: argparse.Namespace) -> Result:
     context = read_context(arguments)
-    tensors, metadata = record(arguments.question, context, hub.find(arguments.model), arguments.dtype)
+    tensors, metadata = record(arguments.question, context, Checkpoint(arguments.model), arguments.dtype)
     write_recording(arguments.output, tensors, metadata)
     return f"{len(tensors)} tensors of {len(json.loads(metadata['tokens']))} tokens in {arguments.output}", 0
 
@@ -95,11 +96,10 @@ def _row(one: Comparison, first: str | None) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> Result:
-    folder = hub.find(arguments.model)
     plot.show(
         arguments.question,
         read_context(arguments),
-        folder,
+        Checkpoint(arguments.model),
         arguments.output,
         layer=arguments.layer,
         head=arguments.head,

@@ -4,8 +4,8 @@ import argparse
 import socket
 from pathlib import Path
 
-from .. import hub
 from ..arguments import check_integer
+from ..checkpoint import hub
 from ..qa import QuestionAnswerer
 from .terminal import MODEL_HELP, Result, Verbs, warn
 
@@ -45,8 +45,9 @@ def _serve(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
     with listener:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
-        folder = hub.find(arguments.model)
-        qa = QuestionAnswerer.from_pretrained(folder, split_special_tokens=True)  # nobody knows the texts' authors
+        qa = QuestionAnswerer.from_pretrained(
+            arguments.model, split_special_tokens=True
+        )  # nobody knows the texts' authors
         name = hub.DEFAULT if arguments.model is None else Path(arguments.model).name
         line = f"http://{host}:{listener.getsockname()[1]} answers. Ctrl-C ends it."
         serve(qa, name, listener, limits, lambda: warn(line))

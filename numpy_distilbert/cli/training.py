@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import hub, schedule, squad, train
+from .. import squad, train
 from ..arguments import check_integer
+from ..checkpoint import Checkpoint, hub
 from ..gradients import Window
 from ..qa import QuestionAnswerer
-from ..tensors import Weights
+from ..runtime.threads import n_cores
 from .answering import predict
 from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, on_terminal, progress, read_squad, warn
 
@@ -70,7 +71,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     if arguments.write_logits is not None and (arguments.teacher or arguments.eval is not None):
         raise ValueError("--write-logits does not train. Leave --teacher and --eval out.")
     held_out = [] if arguments.eval is None else read_squad(arguments.eval)
-    source = hub.find(arguments.init)
+    source = Checkpoint(arguments.init)
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
     questions = read_squad(arguments.file, left_out)[: arguments.limit]
@@ -91,7 +92,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
         "questions": len(questions) - len(misplaced),
         "tokens_sha256": train.integers_sha256(ids),
         "answers_sha256": train.integers_sha256([np.array(answer) for answer in answers]),
-        "init_sha256": [hub.sha256(path) for path in Weights(source).files],
+        "init_sha256": list(source.sha256.values()),
         "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
     }
     folder = Path(arguments.out)
@@ -111,7 +112,7 @@ def _train(
     windows: list[Window],
     settings: train.Settings,
     folder: Path,
-    source: Path,
+    source: Checkpoint,
     about: dict[str, Any],
     save_every: int,
 ) -> Result | None:
@@ -123,9 +124,9 @@ def _train(
     state = train.State(train.trainable(qa.model, settings.freeze_words))
     if path.exists():
         state.load(path, about)
-        if state.threads != schedule.n_cores():
+        if state.threads != n_cores():
             warn(
-                f"begun on {state.threads} threads, goes on on {schedule.n_cores()}: "
+                f"begun on {state.threads} threads, goes on on {n_cores()}: "
                 "the weights will differ in their last digits."
             )
     else:

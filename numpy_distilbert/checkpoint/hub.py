@@ -13,10 +13,10 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
-from .checkpoint import CheckpointError
+from .files import CheckpointError
 
 DEFAULT = "distilbert-mini-uncased-squad"
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 FETCHED = [
     "config.json",

@@ -1,0 +1,50 @@
+"""Checkpoints on disk: found by name, each file read with one named error, weights given when they are asked for.
+
+Nothing here knows of a model.
+"""
+
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import hub
+from .files import CheckpointError, read_json, read_tokenizer
+from .tensors import Weights
+
+__all__ = ["Checkpoint", "CheckpointError"]
+
+
+class Checkpoint:
+    """A checkpoint that was found: in a folder, on the hub, or the embedded one.
+
+    folder: where its files are. A model and its tokenizer may be loaded from the same Checkpoint.
+    """
+
+    def __init__(self, path: "str | PathLike[str] | Checkpoint | None" = None, revision: str | None = None) -> None:
+        """path, revision: see hub.find(), which raises; or a Checkpoint, which is not looked for again."""
+        self.folder: Path = path.folder if isinstance(path, Checkpoint) else hub.find(path, revision)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.folder)!r})"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The object in config.json. Raises CheckpointError if it cannot be read."""
+        return read_json(self.folder / "config.json")
+
+    def weights(self, dtype: type[np.floating] = np.float32) -> Weights:
+        """Its tensors by their published names, none wider than dtype. Raises CheckpointError as Weights."""
+        return Weights(self.folder, dtype)
+
+    @property
+    def tokenizer(self) -> tuple[Path, dict[str, Any]]:
+        """The file that the pieces are from, and the arguments of Tokenizer; see files.read_tokenizer()."""
+        return read_tokenizer(self.folder)
+
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """Of each file of weights, in hexadecimal, by its name. Raises CheckpointError if there is none."""
+        return {path.name: hub.sha256(path) for path in self.weights().files}

@@ -1,0 +1,200 @@
+"""The encoder of DistilBERT, the paper's blocks in their order: the only forward pass, for answers and for training.
+
+Features are rows and tokens are columns, those of all inputs of a pack side by side: x is (dim, tokens). A block fills
+activations with names. Where these lie in memory is up to the workspace; what is done with them, to whoever has asked.
+
+Source: Vaswani et al. 2017, section 3; Devlin et al. 2018; Sanh et al. 2019, who halve the layers and leave segment
+embeddings and pooler out.
+"""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from .arguments import Array, Ids
+from .kernels import attention, gelu, layer_norm, linear
+from .parameters import Affine, Attention, Config, Embeddings, FeedForward, Layer
+from .runtime.products import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH
+from .runtime.threads import Team
+from .runtime.workspace import Pack
+
+
+class Embedded(NamedTuple):
+    """What is computed of the token ids."""
+
+    words: Array  # (dim, tokens)
+    positions: Array  # (dim, tokens)
+    summed: Array  # (dim, tokens), words + positions
+    dropout: Array | None  # factors of the result
+    result: Array  # (dim, tokens), the layer norm of the sum
+
+    def published(self, name: str) -> dict[str, Array]:
+        """By name of the checkpoint's modules; name: that of the embeddings."""
+        return {
+            f"{name}.word_embeddings": self.words,
+            f"{name}.position_embeddings": self.positions,
+            f"{name}.LayerNorm.input": self.summed,
+            f"{name}.LayerNorm": self.result,
+        }
+
+
+class Activations(NamedTuple):
+    """What a block computes of x, in this order; lists have an item for each input. d is dim / n_heads."""
+
+    x: Array  # (dim, tokens)
+    qkv: Array  # (n_heads, 3, d, tokens), query, key and value of each head
+    scores: list[Array]  # (n_heads, keys, queries), K^T Q / sqrt(d); empty unless kept
+    probabilities: list[Array]  # (n_heads, keys, queries), their softmax; empty unless kept
+    attention_dropout: list[Array]  # (n_heads, keys, queries), factors of the probabilities; empty without dropout
+    context: Array  # (n_heads, d, tokens), the mean of the values
+    out_lin: Array  # (dim, tokens), its projection
+    attended: Array  # (dim, tokens), x + out_lin
+    middle: Array  # (dim, tokens), the layer norm of attended
+    lin1: Array  # (hidden_dim, tokens), the first map of the feed-forward network
+    activation: Array  # (hidden_dim, tokens), gelu(lin1)
+    lin2: Array  # (dim, tokens), the second
+    ffn_dropout: Array | None  # (dim, tokens), factors of lin2
+    output: Array  # (dim, tokens), middle + lin2
+    result: Array  # (dim, tokens), the layer norm of output
+
+    def published(self, name: str) -> dict[str, Array | list[Array]]:
+        """By name of the checkpoint's modules; name: that of the block."""
+        return {
+            f"{name}.attention.q_lin": self.qkv[:, 0],
+            f"{name}.attention.k_lin": self.qkv[:, 1],
+            f"{name}.attention.v_lin": self.qkv[:, 2],
+            f"{name}.attention.scores": self.scores,
+            f"{name}.attention.probabilities": self.probabilities,
+            f"{name}.attention.context": self.context,
+            f"{name}.attention.out_lin": self.out_lin,
+            f"{name}.sa_layer_norm.input": self.attended,
+            f"{name}.sa_layer_norm": self.middle,
+            f"{name}.ffn.lin1": self.lin1,
+            f"{name}.ffn.activation": self.activation,
+            f"{name}.ffn.lin2": self.lin2,
+            f"{name}.output_layer_norm.input": self.output,
+            f"{name}.output_layer_norm": self.result,
+        }
+
+
+class Workspace:
+    """Where a pack is computed: the same memory for every layer, apart from what is kept."""
+
+    def __init__(
+        self,
+        config: Config,
+        pack: Pack,
+        memory: Array,
+        team: Team,
+        keep: Collection[str] = (),
+        dropout: Callable[[tuple[int, ...]], Array | None] = lambda shape: None,
+    ) -> None:
+        """memory: as many elements as size_of() says; team: the threads that share the work.
+
+        keep: names of activations that get an array of their own in every layer, where the others are written over
+        each other; dropout: gives the factors for an array of that shape, in training.
+        """
+        self.pack, self.team, self.dropout = pack, team, dropout
+        self.n_heads, self.keep = config.n_heads, keep
+        parts = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
+        self._qkv, self._context, self._hidden, self._output = np.split(memory.reshape(-1, pack.n_tokens), parts)
+
+    @staticmethod
+    def size_of(config: Config, n_tokens: int) -> int:
+        """The elements that the activations of a block take."""
+        return (5 * config.dim + config.hidden_dim) * n_tokens
+
+    def over(self, name: str, x: Array) -> Array:
+        """The array for an activation: x, whose content is no longer needed, or its own if it is kept."""
+        return np.empty_like(x) if name in self.keep else x
+
+    def activations(self, x: Array) -> Activations:
+        """The arrays for what a block computes of x."""
+        qkv, context = self.over("qkv", self._qkv), self.over("context", self._context)
+        out_lin, lin2 = self.over("out_lin", self._output), self.over("lin2", self._output)
+        attended = self.over("attended", x)
+        middle = self.over("middle", attended)
+        lin1 = self.over("lin1", self._hidden)
+        activation = self.over("activation", lin1)
+        output = self.over("output", middle)
+        pairs = [
+            (self.n_heads, columns.stop - columns.start, columns.stop - columns.start) for columns in self.pack.inputs
+        ]
+        return Activations(
+            x=x,
+            qkv=qkv.reshape(self.n_heads, 3, -1, self.pack.n_tokens),
+            scores=[np.empty(shape, x.dtype) for shape in pairs] if "scores" in self.keep else [],
+            probabilities=[np.empty(shape, x.dtype) for shape in pairs] if "probabilities" in self.keep else [],
+            attention_dropout=[factors for shape in pairs if (factors := self.dropout(shape)) is not None],
+            context=context.reshape(self.n_heads, -1, self.pack.n_tokens),
+            out_lin=out_lin,
+            attended=attended,
+            middle=middle,
+            lin1=lin1,
+            activation=activation,
+            lin2=lin2,
+            ffn_dropout=self.dropout(lin2.shape),
+            output=output,
+            result=self.over("result", output),
+        )
+
+
+def embed(ids: Ids, embeddings: Embeddings, work: Workspace) -> Embedded:
+    """Word plus position embedding, normalised. ids: (batch, sequence)."""
+    positions = embeddings.position_embeddings[work.pack.tokens[1]]  # (tokens, dim)
+    words = embeddings.word_embeddings[ids[work.pack.tokens]].astype(positions.dtype, copy=False)
+    summed = np.ascontiguousarray((words + positions).T)
+    result = layer_norm(summed, *embeddings.LayerNorm, out=work.over("result", summed))
+    dropout = work.dropout(result.shape)
+    if dropout is not None:
+        result *= dropout
+    return Embedded(words.T, positions.T, summed, dropout, result)
+
+
+def encoder_layer(x: Array, layer: Layer, work: Workspace) -> Activations:
+    """One transformer block, post-norm as in BERT. x: (dim, tokens), which is written over unless it is kept."""
+    a = work.activations(x)
+    self_attention(a, layer.attention, work)
+    np.add(x, a.out_lin, out=a.attended)
+    layer_norm(a.attended, *layer.sa_layer_norm, out=a.middle)
+    feed_forward(a, layer.ffn, work)
+    np.add(a.middle, a.lin2, out=a.output)
+    layer_norm(a.output, *layer.output_layer_norm, out=a.result)
+    return a
+
+
+def self_attention(a: Activations, layer: Attention, work: Workspace) -> None:
+    """Multi-head attention of each input to itself, from x to out_lin (Vaswani et al. 2017, section 3.2.2)."""
+    n_heads, _, d, n_tokens = a.qkv.shape
+
+    def attend(heads: slice) -> None:
+        rows = slice(heads.start * 3 * d, heads.stop * 3 * d)
+        linear(a.x, *layer.qkv.rows(rows), out=a.qkv[heads].reshape(-1, n_tokens))
+        for i, columns in enumerate(work.pack.inputs):
+            at_once = max(1, SCORES_BLOCK // (columns.stop - columns.start) ** 2)
+            for first in range(heads.start, heads.stop, at_once):
+                block = slice(first, min(first + at_once, heads.stop))
+                query, key, value = a.qkv[block, :, :, columns].swapaxes(0, 1)  # each (heads of the block, d, length)
+                pairs = (of[i][block] if of else None for of in (a.scores, a.probabilities, a.attention_dropout))
+                attention(query, key, value, a.context[block, :, columns], *pairs)
+
+    work.team.split(n_heads, attend)
+    _linear(a.context.reshape(-1, n_tokens), layer.out_lin, a.out_lin, work, SHORT_SUM_LENGTH)
+
+
+def feed_forward(a: Activations, layer: FeedForward, work: Workspace) -> None:
+    """Two linear maps with a GELU between, from middle to lin2."""
+
+    def activate(units: slice) -> None:
+        linear(a.middle, *layer.lin1.rows(units), out=a.lin1[units], sum_length=SUM_LENGTH)
+        gelu(a.lin1[units], out=a.activation[units])
+
+    work.team.split(len(a.lin1), activate)
+    _linear(a.activation, layer.lin2, a.lin2, work, SUM_LENGTH)
+    if a.ffn_dropout is not None:
+        np.multiply(a.lin2, a.ffn_dropout, out=a.lin2)
+
+
+def _linear(x: Array, layer: Affine, out: Array, work: Workspace, sum_length: int) -> None:
+    work.team.split(len(out), lambda rows: linear(x, *layer.rows(rows), out=out[rows], sum_length=sum_length))

@@ -1,0 +1,119 @@
+"""The threads that compute a call, and how they divide its work."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from .blas import find_blas
+
+PACK_TOKENS = 2048  # more would only take memory
+UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
+THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
+
+
+class Plan(NamedTuple):
+    """How a batch is divided among threads.
+
+    packs: the indices of the inputs in each. whole_packs: True if each thread takes whole packs, one after the other;
+    False if there is one pack, and in every step of it each thread computes a slice of the rows.
+    """
+
+    packs: list[list[int]]
+    whole_packs: bool
+
+
+class Team:
+    """The threads that compute one call."""
+
+    def __init__(self, n_threads: int = 1, pool: ThreadPoolExecutor | None = None) -> None:
+        """pool: for all threads but the one that calls."""
+        self.n_threads = n_threads
+        self._pool = pool
+
+    def run(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """function(item) for every item, each thread taking the next when it is free; returns when all are done."""
+        queue = iter(items)
+
+        def work() -> None:
+            try:
+                for item in queue:
+                    function(item)
+            except BaseException:
+                for _ in queue:  # the other threads need not do the rest
+                    pass
+                raise
+
+        n_others = min(self.n_threads, len(items)) - 1
+        others = [] if self._pool is None else [self._pool.submit(work) for _ in range(n_others)]
+        work()
+        for other in others:
+            other.result()
+
+    def split(self, count: int, function: Callable[[slice], Any]) -> None:
+        """function of equal slices of range(count), one for each thread; returns when all are done."""
+        bounds = [count * i // self.n_threads for i in range(self.n_threads + 1)]
+        self.run(function, [slice(start, stop) for start, stop in pairwise(bounds) if start < stop])
+
+    def plan(self, lengths: Sequence[int]) -> Plan:
+        """How to divide inputs of these lengths: into packs of about equal size, one for each thread or a multiple.
+
+        Into a single one that they share if no thread can be given an even part.
+        """
+        n_packs = self.n_threads * math.ceil(sum(lengths) / (self.n_threads * PACK_TOKENS))
+        packs = balance(lengths, n_packs)
+        tokens = [sum(lengths[i] for i in pack) for pack in packs]
+        if n_packs == self.n_threads and max(tokens) > sum(tokens) / n_packs * UNEVEN:
+            return Plan([list(range(len(lengths)))], whole_packs=False)
+        return Plan([pack for pack in packs if pack], whole_packs=True)
+
+
+def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """The indices of inputs of these lengths in count packs: the longest first, each to the pack with fewest tokens."""
+    packs: list[list[int]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        lightest = tokens.index(min(tokens))
+        packs[lightest].append(i)
+        tokens[lightest] += lengths[i]
+    return packs
+
+
+@contextmanager
+def threads(size: int) -> Iterator[Team]:
+    """The threads for a call whose hidden states have that many elements: as many as the host process gave to BLAS."""
+    blas = None if size < THREADED_FROM or _single_threaded.get() else find_blas()
+    if blas is None:
+        yield Team()
+        return
+    with blas.one_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
+        yield Team(n_threads, pool)
+
+
+# Whether what is called in this context computes in its own thread only.
+_single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False)
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and
+    other threads can do the same beside them. Without threadpoolctl BLAS keeps its threads.
+    """
+    token, blas = _single_threaded.set(True), find_blas()
+    try:
+        with nullcontext() if blas is None else blas.one_thread():
+            yield
+    finally:
+        _single_threaded.reset(token)
+
+
+def n_cores() -> int:
+    """How many threads can compute single-threaded calls at a time: as many as the host process gave to BLAS."""
+    blas = find_blas()
+    if blas is None:
+        return 1
+    with blas.one_thread() as n_threads:
+        return n_threads
