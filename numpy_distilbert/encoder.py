@@ -8,6 +8,7 @@ embeddings and pooler out.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from .kernels import attention, gelu, layer_norm, linear
 from .parameters import Affine, Attention, Config, Embeddings, FeedForward, Layer
 from .runtime.products import SCORES_BLOCK, SHORT_SUM_LENGTH, SUM_LENGTH
 from .runtime.threads import Team
-from .runtime.workspace import Pack
+from .runtime.workspace import Arena, Pack
 
 
 class Embedded(NamedTuple):
@@ -28,15 +29,6 @@ class Embedded(NamedTuple):
     summed: Array  # (dim, tokens), words + positions
     dropout: Array | None  # factors of the result
     result: Array  # (dim, tokens), the layer norm of the sum
-
-    def published(self, name: str) -> dict[str, Array]:
-        """By name of the checkpoint's modules; name: that of the embeddings."""
-        return {
-            f"{name}.word_embeddings": self.words,
-            f"{name}.position_embeddings": self.positions,
-            f"{name}.LayerNorm.input": self.summed,
-            f"{name}.LayerNorm": self.result,
-        }
 
 
 class Activations(NamedTuple):
@@ -58,81 +50,50 @@ class Activations(NamedTuple):
     output: Array  # (dim, tokens), middle + lin2
     result: Array  # (dim, tokens), the layer norm of output
 
-    def published(self, name: str) -> dict[str, Array | list[Array]]:
-        """By name of the checkpoint's modules; name: that of the block."""
-        return {
-            f"{name}.attention.q_lin": self.qkv[:, 0],
-            f"{name}.attention.k_lin": self.qkv[:, 1],
-            f"{name}.attention.v_lin": self.qkv[:, 2],
-            f"{name}.attention.scores": self.scores,
-            f"{name}.attention.probabilities": self.probabilities,
-            f"{name}.attention.context": self.context,
-            f"{name}.attention.out_lin": self.out_lin,
-            f"{name}.sa_layer_norm.input": self.attended,
-            f"{name}.sa_layer_norm": self.middle,
-            f"{name}.ffn.lin1": self.lin1,
-            f"{name}.ffn.activation": self.activation,
-            f"{name}.ffn.lin2": self.lin2,
-            f"{name}.output_layer_norm.input": self.output,
-            f"{name}.output_layer_norm": self.result,
-        }
 
-
+@dataclass
 class Workspace:
-    """Where a pack is computed: the same memory for every layer, apart from what is kept."""
+    """Where a pack is computed, and by whom. All layers share the same arrays, apart from those that are kept.
 
-    def __init__(
-        self,
-        config: Config,
-        pack: Pack,
-        memory: Array,
-        team: Team,
-        keep: Collection[str] = (),
-        dropout: Callable[[tuple[int, ...]], Array | None] = lambda shape: None,
-    ) -> None:
-        """memory: as many elements as size_of() says; team: the threads that share the work.
+    keep: names of activations that get an array of their own in every layer, where the others are written over each
+    other; dropout: gives the factors for an array of that shape, in training.
+    """
 
-        keep: names of activations that get an array of their own in every layer, where the others are written over
-        each other; dropout: gives the factors for an array of that shape, in training.
-        """
-        self.pack, self.team, self.dropout = pack, team, dropout
-        self.n_heads, self.keep = config.n_heads, keep
-        parts = np.cumsum([3 * config.dim, config.dim, config.hidden_dim])
-        self._qkv, self._context, self._hidden, self._output = np.split(memory.reshape(-1, pack.n_tokens), parts)
+    config: Config
+    pack: Pack
+    arena: Arena
+    team: Team
+    keep: Collection[str] = ()
+    dropout: Callable[[tuple[int, ...]], Array | None] = lambda shape: None
 
-    @staticmethod
-    def size_of(config: Config, n_tokens: int) -> int:
-        """The elements that the activations of a block take."""
-        return (5 * config.dim + config.hidden_dim) * n_tokens
+    def array(self, name: str, rows: int) -> Array:
+        """An array (rows, tokens) for an activation: the one of all layers, or a new one if it is kept."""
+        shape = (rows, self.pack.n_tokens)
+        return np.empty(shape, self.arena.dtype) if name in self.keep else self.arena.array(name, shape)
 
     def over(self, name: str, x: Array) -> Array:
-        """The array for an activation: x, whose content is no longer needed, or its own if it is kept."""
+        """The same in the place of x, whose content is no longer needed."""
         return np.empty_like(x) if name in self.keep else x
 
     def activations(self, x: Array) -> Activations:
         """The arrays for what a block computes of x."""
-        qkv, context = self.over("qkv", self._qkv), self.over("context", self._context)
-        out_lin, lin2 = self.over("out_lin", self._output), self.over("lin2", self._output)
-        attended = self.over("attended", x)
-        middle = self.over("middle", attended)
-        lin1 = self.over("lin1", self._hidden)
-        activation = self.over("activation", lin1)
-        output = self.over("output", middle)
-        pairs = [
-            (self.n_heads, columns.stop - columns.start, columns.stop - columns.start) for columns in self.pack.inputs
-        ]
+        dim, n_heads, n_tokens = self.config.dim, self.config.n_heads, self.pack.n_tokens
+        pairs = [(n_heads, columns.stop - columns.start, columns.stop - columns.start) for columns in self.pack.inputs]
+        out_lin, attended = self.array("out_lin", dim), self.over("attended", x)
+        lin1, middle = self.array("lin1", self.config.hidden_dim), self.over("middle", attended)
+        lin2, output = self.over("lin2", out_lin), self.over("output", middle)
         return Activations(
             x=x,
-            qkv=qkv.reshape(self.n_heads, 3, -1, self.pack.n_tokens),
-            scores=[np.empty(shape, x.dtype) for shape in pairs] if "scores" in self.keep else [],
-            probabilities=[np.empty(shape, x.dtype) for shape in pairs] if "probabilities" in self.keep else [],
+            qkv=self.array("qkv", 3 * dim).reshape(n_heads, 3, -1, n_tokens),
+            scores=[np.empty(shape, x.dtype) for shape in pairs if "scores" in self.keep],
+            probabilities=[np.empty(shape, x.dtype) for shape in pairs if "probabilities" in self.keep],
             attention_dropout=[factors for shape in pairs if (factors := self.dropout(shape)) is not None],
-            context=context.reshape(self.n_heads, -1, self.pack.n_tokens),
+            context=self.array("context", dim).reshape(n_heads, -1, n_tokens),
             out_lin=out_lin,
             attended=attended,
             middle=middle,
             lin1=lin1,
-            activation=activation,
+            activation=self.over("activation", lin1),
             lin2=lin2,
             ffn_dropout=self.dropout(lin2.shape),
             output=output,

@@ -21,7 +21,7 @@ from .model import PretrainedModel, pad
 from .parameters import Affine, Embeddings, Layer, Parameters
 from .runtime.products import cache_blocks
 from .runtime.threads import Team
-from .runtime.workspace import Pack
+from .runtime.workspace import Arena, Pack
 
 
 def linear_backward(dy: Array, x: Array, weight: Array, gradient: Affine) -> Array:
@@ -209,11 +209,10 @@ def loss_and_gradient(
     config, parameters = model.config, model.parameters
     ids, mask = pad([window.ids for window in windows])
     pack = Pack.of(range(len(windows)), mask)
-    memory = np.empty(Workspace.size_of(config, pack.n_tokens), model.dtype)
-    work = Workspace(config, pack, memory, Team(), KEPT, lambda shape: dropout(shape, rate, random))
+    work = Workspace(config, pack, Arena(model.dtype), Team(), KEPT, lambda shape: dropout(shape, rate, random))
 
-    embedded = embed(ids, parameters.embeddings, work)
-    x, activations = embedded.result, []
+    summed, embedding_dropout, x = embed(ids, parameters.embeddings, work)[2:]
+    activations = []
     for layer in parameters.layers:
         activations.append(encoder_layer(x, layer, work))
         x = activations[-1].result
@@ -234,9 +233,9 @@ def loss_and_gradient(
         dx *= head_dropout
     for layer, a, layer_gradient in reversed(list(zip(parameters.layers, activations, gradient.layers, strict=True))):
         dx = layer_backward(dx, layer, a, pack.inputs, layer_gradient)
-    if embedded.dropout is not None:
-        dx *= embedded.dropout
+    if embedding_dropout is not None:
+        dx *= embedding_dropout
     norm, norm_gradient = parameters.embeddings.LayerNorm, gradient.embeddings.LayerNorm
-    dx = layer_norm_backward(dx, embedded.summed, norm.weight, norm_gradient)
+    dx = layer_norm_backward(dx, summed, norm.weight, norm_gradient)
     embeddings_backward(dx, ids[pack.tokens], pack.tokens[1], gradient.embeddings)
     return total

@@ -147,15 +147,15 @@ class PretrainedModel:
 
         def record(module: str, computed: Embedded | Activations, pack: Pack) -> None:
             if output_tensors or wanted:
-                for name, x in computed.published(module).items():
+                for name, x in recorded(module, computed).items():
                     if output_tensors or name in wanted:
                         pack.scatter(x, tensors.setdefault(name, pack.zeros(x, ids.shape)))
 
         def compute(rows: list[int], team: Team) -> None:
             """The inputs in these rows of the batch."""
             pack = Pack.of(rows, mask)
-            memory = self._memory.take(Workspace.size_of(self.config, pack.n_tokens))
-            work = Workspace(self.config, pack, memory, team, keep)
+            arena = self._memory.take()
+            work = Workspace(self.config, pack, arena, team, keep)
             # what weights too large for float32 do shows in the output
             with np.errstate(over="ignore", invalid="ignore"):
                 embedded = embed(ids, self.parameters.embeddings, work)
@@ -166,7 +166,7 @@ class PretrainedModel:
                     record(name, activations, pack)
                     x = activations.result
                 output[pack.tokens] = self.apply_head(x).T
-            self._memory.give_back(memory)
+            self._memory.give_back(arena)
 
         with threads(self.config.dim * int(mask.sum())) as team:
             plan = team.plan(mask.sum(axis=1).tolist())
@@ -224,6 +224,36 @@ class DistilBertForQuestionAnswering(PretrainedModel):
         encoded = self.encode(input_ids, attention_mask, output_hidden_states, output_attentions, output_tensors)
         start_logits, end_logits = (np.ascontiguousarray(encoded.output[..., i]) for i in range(2))
         return QuestionAnsweringOutput(start_logits, end_logits, *encoded[1:])
+
+
+def recorded(name: str, computed: Embedded | Activations) -> dict[str, Array | list[Array]]:
+    """What the embeddings or a block have computed, in order, under the names of the checkpoint's modules.
+
+    name: of the module; NAME.input is what the module of that name is given.
+    """
+    if isinstance(computed, Embedded):
+        return {
+            f"{name}.word_embeddings": computed.words,
+            f"{name}.position_embeddings": computed.positions,
+            f"{name}.LayerNorm.input": computed.summed,
+            f"{name}.LayerNorm": computed.result,
+        }
+    return {
+        f"{name}.attention.q_lin": computed.qkv[:, 0],
+        f"{name}.attention.k_lin": computed.qkv[:, 1],
+        f"{name}.attention.v_lin": computed.qkv[:, 2],
+        f"{name}.attention.scores": computed.scores,
+        f"{name}.attention.probabilities": computed.probabilities,
+        f"{name}.attention.context": computed.context,
+        f"{name}.attention.out_lin": computed.out_lin,
+        f"{name}.sa_layer_norm.input": computed.attended,
+        f"{name}.sa_layer_norm": computed.middle,
+        f"{name}.ffn.lin1": computed.lin1,
+        f"{name}.ffn.activation": computed.activation,
+        f"{name}.ffn.lin2": computed.lin2,
+        f"{name}.output_layer_norm.input": computed.output,
+        f"{name}.output_layer_norm": computed.result,
+    }
 
 
 def pad(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Mask]:

@@ -24,7 +24,7 @@ from numpy_distilbert.runtime.threads import (
     single_threaded,
     threads,
 )
-from numpy_distilbert.runtime.workspace import Memory
+from numpy_distilbert.runtime.workspace import Arena, Memory
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs the extra 'fast'")
 
@@ -110,25 +110,26 @@ def test_equal_inputs_are_divided_and_a_single_one_is_not():
     assert sorted(Team(2).plan([10, 10, 20]).packs) == [[0, 1], [2]]
 
 
-def test_memory_is_handed_on_when_it_is_given_back_and_large_enough():
+def test_an_arena_gives_the_same_memory_by_the_same_name_if_it_is_large_enough():
+    arena = Arena(np.dtype(np.float32))
+    first, other = arena.array("a", (2, 5)), arena.array("b", (2, 5))
+    assert first.shape == other.shape == (2, 5) and not np.shares_memory(first, other)
+    again = arena.array("a", (3, 3))
+    assert again.shape == (3, 3) and np.shares_memory(first, again)
+    assert np.shares_memory(first, arena.array("a", (10,)))  # all of it is still there
+    assert not np.shares_memory(first, arena.array("a", (11,))) and arena.size == 21
+
+
+def test_memory_is_handed_on_when_it_is_given_back(monkeypatch):
     memory = Memory(np.dtype(np.float32))
-    first, second = memory.take(10), memory.take(10)
-    assert first.shape == second.shape == (10,) and not np.shares_memory(first, second)
+    first, second = memory.take(), memory.take()
+    assert first is not second
     memory.give_back(first)
-    again = memory.take(4)
-    assert again.shape == (4,) and np.shares_memory(first, again)
-    memory.give_back(again)
-    assert np.shares_memory(first, memory.take(10))  # all of it is still there
-    memory.give_back(first)
-    assert memory.take(11).shape == (11,)
-
-
-def test_memory_that_is_too_large_is_not_kept(monkeypatch):
+    assert memory.take() is first
     monkeypatch.setattr(workspace, "KEPT_MEMORY", 9)
-    memory = Memory(np.dtype(np.float32))
-    large = memory.take(10)
-    memory.give_back(large)
-    assert not np.shares_memory(large, memory.take(10))
+    first.array("a", (10,))
+    memory.give_back(first)
+    assert memory.take() is not first  # it is too large to be kept
 
 
 def test_a_team_works_on_all_threads_at_once(two_blas_threads):

@@ -1,5 +1,6 @@
 """Where a pack of inputs lies, and the memory that it is computed in."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,23 +53,41 @@ class Pack(NamedTuple):
             batch[rows[0]][:, positions[:, None], positions] = pairs.swapaxes(1, 2)
 
 
+class Arena:
+    """Arrays by name, for the activations that need not outlive a layer."""
+
+    def __init__(self, dtype: np.dtype[np.floating]) -> None:
+        self.dtype = dtype
+        self._arrays: dict[str, Array] = {}
+
+    def array(self, name: str, shape: tuple[int, ...]) -> Array:
+        """The array of that name in that shape, with anything in it: in the memory it had before, if that is enough."""
+        size = math.prod(shape)
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, self.dtype)
+        return self._arrays[name][:size].reshape(shape)
+
+    @property
+    def size(self) -> int:
+        """The elements of all its arrays."""
+        return sum(array.size for array in self._arrays.values())
+
+
 class Memory:
-    """Arrays that calls compute in, handed on from one to the next; a pack has its own as long as it is computed."""
+    """Arenas that are handed on from one call to the next; a pack has its own as long as it is computed."""
 
     def __init__(self, dtype: np.dtype[np.floating]) -> None:
         self._dtype = dtype
-        self._kept: list[Array] = []
+        self._kept: list[Arena] = []
 
-    def take(self, size: int) -> Array:
-        """An array (size,) with anything in it."""
+    def take(self) -> Arena:
+        """One that nobody else has."""
         try:
-            array = self._kept.pop()
+            return self._kept.pop()
         except IndexError:  # the first call, or as many at once as never before
-            array = np.empty(size, self._dtype)
-        return array[:size] if array.size >= size else np.empty(size, self._dtype)
+            return Arena(self._dtype)
 
-    def give_back(self, array: Array) -> None:
-        """Keep what take() gave, unless it is too large to sit on."""
-        whole = array if array.base is None else array.base
-        if whole.size <= KEPT_MEMORY:
-            self._kept.append(whole)
+    def give_back(self, arena: Arena) -> None:
+        """Keep it, unless it is too large to sit on."""
+        if arena.size <= KEPT_MEMORY:
+            self._kept.append(arena)
