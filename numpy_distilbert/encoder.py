@@ -1,10 +1,8 @@
-"""The encoder of DistilBERT, the paper's blocks in their order: the only forward pass, for answers and for training.
+"""The paper's blocks in their order: the only forward pass, for answers, recordings and training.
 
-Features are rows and tokens are columns, those of all inputs of a pack side by side: x is (dim, tokens). A block fills
-activations with names. Where these lie in memory is up to the workspace; what is done with them, to whoever has asked.
-
-Source: Vaswani et al. 2017, section 3; Devlin et al. 2018; Sanh et al. 2019, who halve the layers and leave segment
-embeddings and pooler out.
+Features are rows, and the tokens of all inputs of a pack are columns: x is (dim, tokens). A block fills activations
+with names; the workspace decides where these are in memory.
+Source: Vaswani et al. 2017, section 3; Sanh et al. 2019, who leave BERT's segment embeddings and pooler out.
 """
 
 from collections.abc import Callable, Collection
@@ -55,8 +53,8 @@ class Activations(NamedTuple):
 class Workspace:
     """Where a pack is computed, and by whom. All layers share the same arrays, apart from those that are kept.
 
-    keep: names of activations that get an array of their own in every layer, where the others are written over each
-    other; dropout: gives the factors for an array of that shape, in training.
+    keep: names of activations that get a new array in every layer, where the others are written over each other;
+    dropout: gives the factors for an array of that shape, in training.
     """
 
     config: Config

@@ -18,12 +18,9 @@ GELU = (0.797884216, 0.0363342835, -3.31299945e-05, -5.52401581e-05, 3.96910939e
 def linear(x: Array, weight: Array, bias: Array, out: Array | None = None, sum_length: int | None = None) -> Array:
     """W x + b, the affine map of one layer.
 
-    x: (in, tokens), weight: (out, in) as published, bias: (out,) -> (out, tokens). sum_length: how W x is added up, see
-    runtime.
+    x: (in, tokens), weight: (out, in), bias: (out,) -> (out, tokens). sum_length: see runtime.products.product().
     """
-    if out is None:
-        out = np.empty((len(weight), x.shape[1]), x.dtype)
-    weight_product(weight, x, out, sum_length)
+    out = weight_product(weight, x, sum_length, out)
     out += bias[:, None]
     return out
 
@@ -31,9 +28,8 @@ def linear(x: Array, weight: Array, bias: Array, out: Array | None = None, sum_l
 def gelu(x: Array, out: Array | None = None) -> Array:
     """x Phi(x), where Phi is the normal distribution function.
 
-    x: any shape of one axis or more -> the same shape, within 2e-7 max(1, |x|), in float64 1e-15 max(1, |x|). The tanh
-    approximation of GPT-2 is off by 5e-4.
-    Source: Hendrycks and Gimpel 2016, section 2.
+    x: any shape of one axis or more -> the same shape, within 2e-7 max(1, |x|), in float64 1e-15 max(1, |x|); GPT-2's
+    tanh approximation is off by 5e-4. Source: Hendrycks and Gimpel 2016, section 2.
     """
     if out is None:
         out = np.empty_like(x)
@@ -74,23 +70,19 @@ def erf(x: Array) -> Array:
     """
     near = np.clip(x, -6.0, 6.0)
     square = near * near
+    largest = np.fmax.reduce(square, axis=None, initial=0.0)
+    n, term, series = 0, 1.0, 1.0
+    while term > 1e-17 * series:  # how many terms there are until they no longer count
+        n += 1
+        term *= 2.0 * largest / (2 * n + 1)
+        series += term
     total = np.ones_like(near)
-    for n in range(_erf_terms(np.fmax.reduce(square, axis=None, initial=0.0)), 0, -1):  # Horner's rule
+    for k in range(n, 0, -1):  # Horner's rule
         total *= square
-        total *= 2.0 / (2 * n + 1)
+        total *= 2.0 / (2 * k + 1)
         total += 1.0
     total *= 2.0 / math.sqrt(math.pi) * np.exp(-square) * near
     return np.where(np.abs(x) < 6.0, np.clip(total, -1.0, 1.0), np.sign(x))  # further out it is 1 to the last digit
-
-
-def _erf_terms(square: float) -> int:
-    """How many terms of erf's series there are, for that x^2, until they no longer count."""
-    n, term, total = 0, 1.0, 1.0
-    while term > 1e-17 * total:
-        n += 1
-        term *= 2.0 * square / (2 * n + 1)
-        total += term
-    return n
 
 
 def softmax(x: Array) -> Array:
@@ -106,8 +98,8 @@ def softmax(x: Array) -> Array:
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-12, out: Array | None = None) -> Array:
     """Normalise each token, a column: (x - mean) / sqrt(var + eps) * weight + bias.
 
-    x: (dim, tokens), weight and bias: (dim,) -> (dim, tokens). var is the biased variance.
-    Source: Ba et al. 2016, eq. 4; eps as in the published checkpoint.
+    x: (dim, tokens), weight and bias: (dim,) -> (dim, tokens). var is the biased variance; eps as in the published
+    checkpoint. Source: Ba et al. 2016, eq. 4.
     """
     average = np.full(len(x), 1 / len(x), x.dtype)  # a product with it is the mean, and faster than mean()
     out = np.subtract(x, average @ x, out=out)
@@ -130,12 +122,10 @@ def attention(
     """Scaled dot-product attention: V softmax(K^T Q / sqrt(d)), each column a token.
 
     query, key, value: (..., d, tokens) -> (..., d, tokens). scores, probabilities: (..., keys, queries), arrays for
-    K^T Q / sqrt(d) and its softmax, whose columns sum to 1; dropout: factors of the probabilities, in training. The
-    division by the softmax's sums is made last, where there is least to divide.
-    Source: Vaswani et al. 2017, eq. 1, transposed.
+    K^T Q / sqrt(d) and its softmax; dropout: factors of the probabilities, in training. The division by the softmax's
+    sums comes last, where there is least to divide. Source: Vaswani et al. 2017, eq. 1, transposed.
     """
-    scaled = query * (1.0 / math.sqrt(query.shape[-2]))
-    odds = product(key.swapaxes(-1, -2), scaled)  # (..., keys, queries)
+    odds = product(key.swapaxes(-1, -2), query * (1.0 / math.sqrt(query.shape[-2])))  # (..., keys, queries)
     if scores is not None:
         scores[:] = odds
     odds -= odds.max(axis=-2, keepdims=True)

@@ -18,7 +18,7 @@ CACHE_BLOCK = 2**16  # elements: three such arrays of float32 fit the second-lev
 SCORES_BLOCK = 2**18  # the same for the attention scores of several heads: there, smaller blocks cost more in calls
 
 
-def weight_product(weight: Array, x: Array, out: Array, sum_length: int | None = None) -> Array:
+def weight_product(weight: Array, x: Array, sum_length: int | None = None, out: Array | None = None) -> Array:
     """weight @ x, as a sum of products of depth sum_length if that is given.
 
     weight: (rows, depth) and out: (rows, tokens), contiguous; x: (depth, tokens).
@@ -30,7 +30,8 @@ def weight_product(weight: Array, x: Array, out: Array, sum_length: int | None =
         return product(weight, x, sum_length, out)
     blocks = weight.reshape(-1, uncopied_rows, pieces, depth // pieces).transpose(2, 0, 1, 3)
     partial = blocks @ x.reshape(pieces, 1, depth // pieces, tokens)
-    return np.add.reduce(partial.reshape(pieces, rows, tokens), axis=0, out=out)
+    summed: Array = np.add.reduce(partial.reshape(pieces, rows, tokens), axis=0, out=out)
+    return summed
 
 
 def product(a: Array, b: Array, sum_length: int | None = None, out: Array | None = None) -> Array:
