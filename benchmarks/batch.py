@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from numpy_distilbert import QuestionAnswerer
-from numpy_distilbert.batch import Model, answer_file
+from numpy_distilbert.batch.engines import Model
+from numpy_distilbert.batch.run import answer_file
 from numpy_distilbert.squad import read_questions
 
 WORKERS = 2

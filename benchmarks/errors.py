@@ -8,7 +8,7 @@ tensors of the first and the last layer. (Our float64 agrees with PyTorch's in t
 """
 
 import argparse
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,9 @@ import torch
 import transformers
 
 from numpy_distilbert import Checkpoint
-from numpy_distilbert.trace import record
+from numpy_distilbert.lab.record import record
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from trace_pytorch import capture
+capture = runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "trace_pytorch.py"))["capture"]
 
 QUESTION = "Which of the two boats came back, and when?"
 CONTEXT = (

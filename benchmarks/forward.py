@@ -28,10 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from numpy_distilbert import Checkpoint, DistilBertForQuestionAnswering
+from numpy_distilbert.lab.synthetic import SHAPES, random_weights, write_checkpoint
 from numpy_distilbert.parameters import Config
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 
 # fmt: skip, as the formatter would give each number a line
 RAGGED = [

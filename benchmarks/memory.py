@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, random_weights, write_checkpoint
+from numpy_distilbert.lab.synthetic import SHAPES, random_weights, write_checkpoint
 
 MEGABYTE = 10**6
 WORDS = "the keeper of the old lamp wrote that a storm came in from the north and two boats were lost".split()

@@ -7,7 +7,6 @@ differences are the largest over all layers and unmasked positions, as shares of
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from safetensors.numpy import load_file
 
 from numpy_distilbert import DistilBertForQuestionAnswering, QuestionAnswerer
 from numpy_distilbert.checkpoint import hub
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, write_checkpoint
+from numpy_distilbert.lab.synthetic import SHAPES, write_checkpoint
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
 LIMIT = 2e-5

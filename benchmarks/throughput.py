@@ -23,10 +23,8 @@ from reference_pipeline import Reference
 
 from numpy_distilbert import QuestionAnswerer
 from numpy_distilbert.checkpoint import hub
+from numpy_distilbert.lab.synthetic import SHAPES, write_checkpoint
 from numpy_distilbert.squad import read_questions
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.checkpoints import SHAPES, write_checkpoint
 
 BATCH_SIZES = 1, 2, 4, 8, 16, 32
 SQUARES = 20

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import random
+import runpy
 import statistics
 import sys
 import tempfile
@@ -29,8 +30,8 @@ from tokenizers import BertWordPieceTokenizer
 
 from numpy_distilbert import Tokenizer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference.texts import generated_strings, known
+texts = runpy.run_path(str(Path(__file__).resolve().parents[1] / "tests" / "reference" / "texts.py"))
+generated_strings, known = texts["generated_strings"], texts["known"]
 
 SURROGATES = range(0xD800, 0xE000)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

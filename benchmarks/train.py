@@ -24,10 +24,12 @@ import numpy as np
 
 from numpy_distilbert import QuestionAnswerer
 from numpy_distilbert.checkpoint import hub
-from numpy_distilbert.gradients import Window
 from numpy_distilbert.runtime.threads import n_cores
 from numpy_distilbert.squad import read_questions
-from numpy_distilbert.train import Settings, State, batches, train, trainable, training_windows
+from numpy_distilbert.training.data import Example, batches, training_windows
+from numpy_distilbert.training.loop import train, trainable
+from numpy_distilbert.training.optimiser import State
+from numpy_distilbert.training.settings import Settings
 
 QUESTIONS, WARM, STEPS, BATCH_TOKENS = 4000, 2, 8, 4096
 
@@ -38,7 +40,7 @@ def peak() -> float:
     return int(status["VmHWM"].split()[0]) * 1024 / 10**6
 
 
-def chosen(windows: list[Window], like: bool) -> list[Window]:
+def chosen(windows: list[Example], like: bool) -> list[Example]:
     """Windows for all steps, from which both sides draw the same batches."""
     windows = sorted(windows, key=lambda window: len(window.ids))
     middle = [window for window in windows if 150 <= len(window.ids) <= 160] if like else windows
@@ -47,12 +49,12 @@ def chosen(windows: list[Window], like: bool) -> list[Window]:
     return [middle[i] for i in picked[:count]]
 
 
-def ours(qa: QuestionAnswerer, windows: list[Window], settings: Settings) -> Callable[[], int]:
+def ours(qa: QuestionAnswerer, windows: list[Example], settings: Settings) -> Callable[[], int]:
     going = train(qa.model, windows, settings, State(trainable(qa.model, settings.freeze_words)))
     return lambda: next(going)[2]
 
 
-def pytorch(qa: QuestionAnswerer, windows: list[Window], settings: Settings) -> Callable[[], int]:
+def pytorch(qa: QuestionAnswerer, windows: list[Example], settings: Settings) -> Callable[[], int]:
     import torch
     from transformers import DistilBertForQuestionAnswering
 
@@ -85,7 +87,7 @@ def pytorch(qa: QuestionAnswerer, windows: list[Window], settings: Settings) -> 
 def turn(arguments: argparse.Namespace) -> None:
     qa = QuestionAnswerer.from_pretrained()
     ids, answers, _ = training_windows(read_questions(arguments.squad, [])[:QUESTIONS], qa)
-    windows = chosen([Window(*window) for window in zip(ids, answers, strict=True)], arguments.like)
+    windows = chosen([Example(*window) for window in zip(ids, answers, strict=True)], arguments.like)
     settings = Settings(batch_tokens=BATCH_TOKENS, dropout=arguments.dropout, freeze_words=True, epochs=2)
     step = {"ours": ours, "pytorch": pytorch}[arguments.turn](qa, windows, settings)
     for _ in range(WARM):

@@ -16,7 +16,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from numpy_distilbert import QuestionAnswerer
 from numpy_distilbert.squad import read_questions
-from numpy_distilbert.train import training_windows, write_logits
+from numpy_distilbert.training.data import training_windows, write_logits
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from reference.checkpoints import write_checkpoint
 
 from numpy_distilbert import QuestionAnswerer
+from numpy_distilbert.lab.synthetic import write_checkpoint
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -39,7 +39,7 @@ def embedded() -> QuestionAnswerer:
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory):
-    """Folder of the random checkpoint of that name in reference/checkpoints.py, "cased" with its vocabulary."""
+    """Folder of the random checkpoint of that name in lab/synthetic.py, "cased" with its vocabulary."""
 
     @cache
     def folder(name: str, **changes: int) -> Path:

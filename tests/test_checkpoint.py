@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 from properties import given, settings, st
-from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import (
@@ -19,6 +18,7 @@ from numpy_distilbert import (
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.checkpoint.files import read_vocabulary
 from numpy_distilbert.checkpoint.tensors import Weights
+from numpy_distilbert.lab.synthetic import SHAPES, random_weights, write_checkpoint
 from numpy_distilbert.parameters import Config
 
 

@@ -16,12 +16,12 @@ pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
 from conftest import REFERENCE, posix
 from hub_server import COMMIT, ID, FakeHub
 from huggingface_hub import close_session, constants
-from reference.checkpoints import write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
+from numpy_distilbert.lab.synthetic import write_checkpoint
 
 QUESTION, CONTEXT = "a b?", "bc a. b c a"
 NOT_FETCHED = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5", "model.fp16.safetensors"]

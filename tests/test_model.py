@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 from conftest import REFERENCE
-from reference.checkpoints import SHAPES
 from safetensors.numpy import load_file
 
 from numpy_distilbert import DistilBertForQuestionAnswering, DistilBertModel
+from numpy_distilbert.lab.synthetic import SHAPES
 
 TENSORS = load_file(REFERENCE / "logits.safetensors")
 TOLERANCE = 2e-5  # of the larger of 1 and the largest value

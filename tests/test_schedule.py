@@ -243,8 +243,10 @@ def test_a_host_that_holds_blas_itself_keeps_it(two_blas_threads):
 
 def test_without_threadpoolctl_blas_keeps_its_own_threads(two_blas_threads, monkeypatch, embedded):
     expected = embedded.model([[101, 2040, 102] * 40])
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    monkeypatch.setattr(runtime_threads, "find_blas", blas._find.__wrapped__)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "threadpoolctl", None)
+        found = blas._find.__wrapped__()
+    monkeypatch.setattr(runtime_threads, "find_blas", lambda: found)
     with threads(THREADED_FROM) as team:
         assert team.n_threads == 1 and blas_threads() == [2]
     output = embedded.model([[101, 2040, 102] * 40])

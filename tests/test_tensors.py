@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import posix
 from properties import given, st
-from reference.checkpoints import SHAPES, random_weights, write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, DistilBertForQuestionAnswering, DistilBertModel
 from numpy_distilbert.checkpoint.tensors import CHECKED_AT_ONCE, Weights, write_tensors
+from numpy_distilbert.lab.synthetic import SHAPES, random_weights, write_checkpoint
 
 WEIGHTS = random_weights(SHAPES["odd"], seed=1)
 IDS = [[1, 2, 3, 4]]

@@ -10,6 +10,8 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -86,6 +88,19 @@ class Weights(Mapping[str, NDArray[np.floating]]):
         return tensor
 
 
+@contextmanager
+def open_tensors(path: str | PathLike[str]) -> Iterator[Any]:
+    """A safetensors file as the library opens it, with metadata() and get_tensor(name).
+
+    Raises OSError if it cannot be read, ValueError if it is something else or has no tensor of a name.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
 def read_floats(place: Place) -> NDArray[np.floating]:
     """A tensor of one of the dtypes in STORED_AS, bfloat16 as float32. Raises CheckpointError if it is not there."""
     size = math.prod(place.shape)
@@ -106,12 +121,12 @@ def read_header(path: Path) -> Iterator[tuple[str, Place]]:
     Raises CheckpointError if it is not such a file, or says what no model has.
     """
     try:
-        with safe_open(path, framework="numpy"):  # it refuses what is not safetensors, whole and without a gap
+        with open_tensors(path):  # it refuses what is not safetensors, whole and without a gap
             pass
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
     header.pop("__metadata__", None)
     start = 8 + length

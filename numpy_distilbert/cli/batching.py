@@ -1,4 +1,4 @@
-"""batch."""
+"""The verb batch."""
 
 import argparse
 import json
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .. import batch
 from ..arguments import check_integer
+from ..batch.engines import Model, cluster, processes, threads
+from ..batch.run import Progress, Stopped, answer_file
 from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, fail, pace
 
 
@@ -44,17 +45,17 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _batch(arguments: argparse.Namespace) -> Result:
     output = Path(arguments.output).resolve()
-    model = batch.Model.find(arguments.model)
+    model = Model.find(arguments.model)
     if arguments.workers is not None:
-        engine = batch.processes(model, check_integer("--workers", arguments.workers, 1))
+        engine = processes(model, check_integer("--workers", arguments.workers, 1))
     elif arguments.scheduler is not None:
-        engine = batch.cluster(arguments.scheduler)
+        engine = cluster(arguments.scheduler)
     else:
-        engine = batch.threads(model)
+        engine = threads(model)
     try:
         with _screen(), _file(arguments.source, output) as source:
-            summary = batch.answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
-    except batch.Stopped as error:
+            summary = answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
+    except Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
     if arguments.json:
         return json.dumps(summary._asdict()), int(summary.errors > 0)
@@ -73,7 +74,7 @@ def _screen() -> Iterator[None]:
         clear_bar()
 
 
-def _progress() -> batch.Progress:
+def _progress() -> Progress:
     """A bar for each thing that is done, its pace from where something had to be computed."""
     began: dict[str, float] = {}
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..checkpoint import Checkpoint, hub
-from ..info import describe
+from ..lab.info import describe
 from ..qa import QuestionAnswerer
 from .terminal import MODEL_HELP, Result, Verbs, printable
 

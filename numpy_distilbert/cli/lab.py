@@ -3,10 +3,11 @@
 import argparse
 import json
 
-from .. import plot
 from ..checkpoint import Checkpoint
 from ..files import read_json
-from ..trace import ATOL, RTOL, Comparison, compare, read_recording, record, write_recording
+from ..lab import plot
+from ..lab.compare import ATOL, RTOL, Comparison, compare
+from ..lab.record import read_recording, record, write_recording
 from .terminal import Result, Verbs, add_question, printable, read_context
 
 HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"

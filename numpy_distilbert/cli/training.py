@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import squad, train
+from .. import squad
 from ..arguments import check_integer
 from ..checkpoint import Checkpoint, hub
-from ..gradients import Window
 from ..qa import QuestionAnswerer
 from ..runtime.threads import n_cores
+from ..training.data import Example, integers_sha256, read_logits, training_windows, with_teachers, write_logits
+from ..training.loop import train, trainable
+from ..training.optimiser import CURVE, State
+from ..training.output import STATE, is_trained, remove_leftovers, write_checkpoint
+from ..training.settings import Settings
 from .answering import predict
 from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, on_terminal, progress, read_squad, warn
 
@@ -27,7 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
         "SIGTERM, or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher "
         "instead.",
     )
-    settings = train.Settings()
+    settings = Settings()
     distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
     distill.add_argument(
         "--init", metavar="MODEL", help="where to begin; with --write-logits the teacher: " + MODEL_HELP
@@ -63,7 +67,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _distill(arguments: argparse.Namespace) -> Result:
-    settings = train.Settings(*(getattr(arguments, name) for name in train.Settings._fields))
+    settings = Settings(*(getattr(arguments, name) for name in Settings._fields))
     settings.check()
     check_integer("--save-every", arguments.save_every, 1)
     if arguments.limit is not None:
@@ -75,7 +79,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
     questions = read_squad(arguments.file, left_out)[: arguments.limit]
-    ids, answers, misplaced = train.training_windows(questions, qa)
+    ids, answers, misplaced = training_windows(questions, qa)
     if left_out or misplaced:
         warn(
             f"{len(left_out)} questions of the file are blank or have no answer, "
@@ -85,22 +89,22 @@ def _distill(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"{arguments.file}: holds no question to train with.")
     if arguments.write_logits is not None:
         logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
-        train.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
+        write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
         return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
-    windows = train.with_teachers(ids, answers, [train.read_logits(path, ids) for path in arguments.teacher])
+    windows = with_teachers(ids, answers, [read_logits(path, ids) for path in arguments.teacher])
     about = settings._asdict() | {
         "questions": len(questions) - len(misplaced),
-        "tokens_sha256": train.integers_sha256(ids),
-        "answers_sha256": train.integers_sha256([np.array(answer) for answer in answers]),
+        "tokens_sha256": integers_sha256(ids),
+        "answers_sha256": integers_sha256([np.array(answer) for answer in answers]),
         "init_sha256": list(source.sha256.values()),
         "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
     }
     folder = Path(arguments.out)
-    if not train.is_trained(folder, about):
+    if not is_trained(folder, about):
         stopped = _train(qa, windows, settings, folder, source, about, arguments.save_every)
         if stopped:
             return stopped
-    train.clear_up(folder)
+    remove_leftovers(folder)
     if not held_out:
         return str(folder), 0
     scores = squad.score(held_out, predict(held_out, folder))
@@ -109,8 +113,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
 
 def _train(
     qa: QuestionAnswerer,
-    windows: list[Window],
-    settings: train.Settings,
+    windows: list[Example],
+    settings: Settings,
     folder: Path,
     source: Checkpoint,
     about: dict[str, Any],
@@ -120,8 +124,8 @@ def _train(
 
     The state is saved at the beginning, after every so many steps and when a signal comes.
     """
-    path = folder / train.STATE
-    state = train.State(train.trainable(qa.model, settings.freeze_words))
+    path = folder / STATE
+    state = State(trainable(qa.model, settings.freeze_words))
     if path.exists():
         state.load(path, about)
         if state.threads != n_cores():
@@ -145,20 +149,20 @@ def _train(
     before = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
     start, tokens, first = time.monotonic(), 0, len(state.losses)
     try:
-        for done, steps, taken in train.train(qa.model, windows, settings, state):
+        for done, steps, taken in train(qa.model, windows, settings, state):
             tokens += taken
             seconds = time.monotonic() - start
             left = clock(seconds / (done - first) * (steps - done))
             loss, speed = state.recent_loss(), tokens / seconds
             line = f"{done} of {steps} steps, loss {loss:.3f}, {speed:.0f} tokens a second, {left} left"
             draw_bar(done, steps, line)
-            if done % train.CURVE == 0 and not on_terminal():
+            if done % CURVE == 0 and not on_terminal():
                 warn(line)
             if caught or done % save_every == 0:
                 state.save(path, about)
             if caught:
                 return f"stopped after step {done}, saved in {path}. The same call goes on.", 128 + caught[0]
-        train.write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
+        write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
         if caught:
             return f"stopped after the last step, the model is in {folder}. The same call goes on.", 128 + caught[0]
     finally:

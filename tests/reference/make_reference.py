@@ -14,7 +14,6 @@ import gradients
 import numpy as np
 import torch
 import transformers
-from checkpoints import SHAPES, write_checkpoint
 from safetensors.numpy import save_file
 from texts import (
     ANSWERS,
@@ -35,6 +34,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch.nn.functional import cross_entropy, kl_div
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBertTokenizer, pipeline
 from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
+
+from numpy_distilbert.lab.synthetic import SHAPES, write_checkpoint
 
 HERE = Path(__file__).resolve().parent
 EMBEDDED = HERE.parents[1] / "weights" / "distilbert-mini-uncased-squad"

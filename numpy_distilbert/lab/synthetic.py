@@ -1,10 +1,17 @@
-"""Random checkpoints, the same in the tests as in make_reference.py: NumPy's RandomState is frozen for good."""
+"""Random checkpoints of a given shape, the same everywhere: NumPy's RandomState is frozen for good.
+
+They stand in for a published checkpoint where only its shape matters: in tests and benchmarks.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+
+from ..arguments import Array
+from ..checkpoint.tensors import FILE, write_tensors
+from ..files import write_whole
 
 SHAPES = {
     "one_head": dict(vocab_size=11, dim=6, n_layers=1, n_heads=1, hidden_dim=5, max_position_embeddings=24),
@@ -14,14 +21,14 @@ SHAPES = {
 }
 
 
-def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Every tensor of the published format with its shape."""
     dim, hidden_dim = config["dim"], config["hidden_dim"]
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "distilbert.embeddings.word_embeddings.weight": (config["vocab_size"], dim),
         "distilbert.embeddings.position_embeddings.weight": (config["max_position_embeddings"], dim),
     }
-    affine = {"distilbert.embeddings.LayerNorm": (dim,), "qa_outputs": (2, dim)}
+    affine: dict[str, tuple[int, ...]] = {"distilbert.embeddings.LayerNorm": (dim,), "qa_outputs": (2, dim)}
     for i in range(config["n_layers"]):
         layer = f"distilbert.transformer.layer.{i}"
         affine |= {f"{layer}.attention.{name}_lin": (dim, dim) for name in ("q", "k", "v", "out")}
@@ -32,9 +39,10 @@ def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def random_weights(config: dict, seed: int) -> dict[str, np.ndarray]:
+def random_weights(config: Mapping[str, int], seed: int) -> dict[str, Array]:
     """float32 weights wide enough that attention is uneven and logits are of order 1."""
-    random, weights = np.random.RandomState(seed), {}
+    random = np.random.RandomState(seed)
+    weights: dict[str, Array] = {}
     for name, shape in tensor_shapes(config).items():
         uniform = random.random_sample(shape).astype(np.float32) * 2 - 1
         if name.endswith("orm.weight"):
@@ -46,7 +54,7 @@ def random_weights(config: dict, seed: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def write_checkpoint(folder: Path, shape: str, dtype: type = np.float32, **changes: int) -> Path:
+def write_checkpoint(folder: Path, shape: str, dtype: type[np.floating] = np.float32, **changes: int) -> Path:
     """Write the random checkpoint of that name, or one with another size, as config.json and model.safetensors."""
     config = SHAPES[shape] | changes
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +63,7 @@ def write_checkpoint(folder: Path, shape: str, dtype: type = np.float32, **chang
     )
     (folder / "config.json").write_text(text, encoding="utf-8")
     weights = random_weights(config, seed=list(SHAPES).index(shape))
-    save_file(
-        {name: tensor.astype(dtype) for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"}
-    )
+    tensors = {name: tensor.astype(dtype) for name, tensor in weights.items()}
+    with write_whole(folder / FILE, binary=True) as file:
+        write_tensors(file, tensors, {"format": "pt"})
     return folder

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Checkpoint, hub
-from .checkpoint.files import CheckpointError, read_json
-from .model import DistilBertForQuestionAnswering, PretrainedModel
-from .parameters import Config, state_dict, tree_leaves
-from .tokenizer import Tokenizer
+from ..checkpoint import Checkpoint, hub
+from ..checkpoint.files import CheckpointError, read_json
+from ..model import DistilBertForQuestionAnswering, PretrainedModel
+from ..parameters import Config, state_dict, tree_leaves
+from ..tokenizer import Tokenizer
 
 CACHED = re.compile(r"models--(.+?)--(.+)/snapshots/(\w+)$")  # how the hub's cache names a folder
 LICENCE = re.compile(r"^license: *(\S+)", re.MULTILINE)  # in a model card

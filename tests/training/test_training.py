@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from conftest import REFERENCE, posix
 from reference import gradients as given
-from reference.checkpoints import SHAPES, random_weights
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -21,20 +20,25 @@ from numpy_distilbert import (
     QuestionAnswerer,
     Tokenizer,
     files,
-    gradients,
-    train,
 )
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
 from numpy_distilbert.cli import training as cli_training
-from numpy_distilbert.gradients import Loss, Window, loss_and_gradient
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
+from numpy_distilbert.lab.synthetic import SHAPES, random_weights
 from numpy_distilbert.parameters import Affine, Config, Embeddings, state_dict, tree_leaves, tree_map
 from numpy_distilbert.runtime import threads
+from numpy_distilbert.runtime.threads import Team
 from numpy_distilbert.squad import Question, read_questions
-from numpy_distilbert.train import Settings, trainable
+from numpy_distilbert.training import data, gradients, loop, optimiser
+from numpy_distilbert.training import loss as losses
+from numpy_distilbert.training.data import Example
+from numpy_distilbert.training.gradients import loss_and_gradient
+from numpy_distilbert.training.loop import trainable
+from numpy_distilbert.training.loss import Loss
+from numpy_distilbert.training.settings import Settings
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "teacher_pytorch.py"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "teacher_pytorch.py"
 EXPECTED = load_file(REFERENCE / "gradients.safetensors")
 OPERATIONS = given.operations()
 
@@ -81,12 +85,12 @@ KERNELS = {
         embeddings_backward,
     ),
     "cross_entropy": (
-        lambda x: gradients.cross_entropy(x, given.TARGET)[0],
-        lambda dy, x: (dy * gradients.cross_entropy(x, given.TARGET)[1],),
+        lambda x: losses.cross_entropy(x, given.TARGET)[0],
+        lambda dy, x: (dy * losses.cross_entropy(x, given.TARGET)[1],),
     ),
     "distillation": (
-        lambda x, teacher: gradients.distillation(x, teacher, given.TEMPERATURE)[0],
-        lambda dy, x, teacher: (dy * gradients.distillation(x, teacher, given.TEMPERATURE)[1],),
+        lambda x, teacher: losses.distillation(x, teacher, given.TEMPERATURE)[0],
+        lambda dy, x, teacher: (dy * losses.distillation(x, teacher, given.TEMPERATURE)[1],),
     ),
     "dropout": (lambda q, k, v, kept: v @ (probabilities(q, k, v) * kept), attention_backward),
 }
@@ -121,7 +125,7 @@ def random_model(shape, dtype):
 
 
 def windows_of(shape):
-    return [Window(*window) for window in given.windows(SHAPES[shape])]
+    return [Example(*window) for window in given.windows(SHAPES[shape])]
 
 
 LOSS = Loss(given.ALPHA, given.TEMPERATURE)
@@ -195,7 +199,7 @@ def test_dropout_keeps_the_mean():
 
 def test_without_a_teacher_alpha_means_nothing():
     logits = given.random(2, 7)
-    alone, taught = Window(np.arange(7), (1, 2)), Window(np.arange(7), (1, 2), logits)  # by itself
+    alone, taught = Example(np.arange(7), (1, 2)), Example(np.arange(7), (1, 2), logits)  # by itself
     assert Loss(0.9)(logits, alone)[0] == Loss(0.0)(logits, taught)[0]
     assert Loss(1.0)(logits, taught)[0] == pytest.approx(0, abs=1e-6)
 
@@ -210,13 +214,13 @@ def adam_by_the_book(p, gs, lrs, decay):
 
 def test_adamw_is_the_algorithm():
     model = random_model("one_head", "float64")
-    state = train.State(trainable(model, False))
+    state = optimiser.State(trainable(model, False))
     before = tree_map(np.copy, state.parameters)
     random, given = np.random.RandomState(0), []
     for lr in (0.01, 0.02, 0.005):
         parts = [tree_map(lambda a: random.standard_normal(a.shape) * 1e-3, before) for _ in range(2)]
         given.append(([a + b for a, b in zip(*map(tree_leaves, parts), strict=True)], lr))
-        train.adamw(state, parts, lr, train.Team())
+        optimiser.adamw(state, parts, lr, Team())
         assert not any(array.any() for part in parts for array in tree_leaves(part))
         state.losses.append(0.0)
     norms = [np.sqrt(sum((g * g).sum() for g in gs)) for gs, _ in given]
@@ -230,38 +234,38 @@ def test_adamw_is_the_algorithm():
 
 def test_a_large_gradient_is_cut_to_norm_one():
     model = random_model("one_head", "float64")
-    state = train.State(trainable(model, False))
-    train.adamw(state, [tree_map(lambda a: np.full_like(a, 7.0), state.parameters)], 0.0, train.Team())
+    state = optimiser.State(trainable(model, False))
+    optimiser.adamw(state, [tree_map(lambda a: np.full_like(a, 7.0), state.parameters)], 0.0, Team())
     assert np.sqrt(sum((m * m).sum() for m in tree_leaves(state.mean))) == pytest.approx(0.1, rel=1e-5)
 
 
 def test_the_learning_rate_rises_and_falls():
-    rates = [train.learning_rate(step, 100, 1.0) for step in range(100)]
+    rates = [optimiser.learning_rate(step, 100, 1.0) for step in range(100)]
     assert rates[:6] == pytest.approx([i / 6 for i in range(1, 7)]) and rates[-1] == pytest.approx(1 / 94)
     assert max(rates) == 1 and sorted(rates[6:], reverse=True) == rates[6:]
-    assert train.learning_rate(0, 1, 1.0) == 1
+    assert optimiser.learning_rate(0, 1, 1.0) == 1
 
 
 def test_every_step_has_its_own_learning_rate(monkeypatch):
     seen = []
-    monkeypatch.setattr(train, "adamw", lambda state, gradients, lr, team: seen.append(lr))
+    monkeypatch.setattr(loop, "adamw", lambda state, gradients, lr, team: seen.append(lr))
     model, settings = random_model("odd", "float32"), Settings(epochs=20, batch_tokens=30, lr=1e-3)
-    steps = len(list(train.train(model, windows_of("odd"), settings, train.State(trainable(model, False)))))
-    assert seen == [train.learning_rate(step, steps, 1e-3) for step in range(steps)] and len(set(seen)) > 10
+    steps = len(list(loop.train(model, windows_of("odd"), settings, optimiser.State(trainable(model, False)))))
+    assert seen == [optimiser.learning_rate(step, steps, 1e-3) for step in range(steps)] and len(set(seen)) > 10
 
 
 def test_an_epoch_has_every_window_once():
     lengths = [5, 9, 30, 7, 7, 12] * 9
-    plan = train.batches(lengths, Settings(epochs=2, batch_tokens=40))
+    plan = data.batches(lengths, Settings(epochs=2, batch_tokens=40))
     drawn = [i for batch in plan for i in batch]
     assert sorted(drawn) == sorted([*range(54)] * 2) and sorted(drawn[:54]) == [*range(54)]
     assert all(sum(lengths[i] for i in batch) <= 40 for batch in plan) and all(plan)
-    assert plan != train.batches(lengths, Settings(epochs=2, batch_tokens=40, seed=1))
-    assert train.batches([99], Settings(batch_tokens=40)) == [[0]]
+    assert plan != data.batches(lengths, Settings(epochs=2, batch_tokens=40, seed=1))
+    assert data.batches([99], Settings(batch_tokens=40)) == [[0]]
 
 
 def test_every_epoch_has_an_order_of_its_own():
-    plan = train.batches([7] * 54, Settings(epochs=3, batch_tokens=40))
+    plan = data.batches([7] * 54, Settings(epochs=3, batch_tokens=40))
     drawn = [i for batch in plan for i in batch]
     assert len({tuple(drawn[first : first + 54]) for first in (0, 54, 108)}) == 3
 
@@ -294,7 +298,7 @@ BAD = [
 
 def test_windows_hold_their_answers(embedded, tmp_path):
     questions = read_questions(squad(tmp_path / "squad.json"))
-    ids, answers, bad = train.training_windows(questions, embedded)
+    ids, answers, bad = data.training_windows(questions, embedded)
     assert len(ids) == 9 and bad == []
     for question, window, (first, last) in zip(questions, ids, answers, strict=True):
         encoding = embedded.tokenizer(question.question, question.context)
@@ -305,7 +309,7 @@ def test_windows_hold_their_answers(embedded, tmp_path):
 def test_a_window_without_its_answer_points_to_cls(embedded):
     context = STORY + " The gate is new." * 200
     question = Question("a", "Who kept the log?", context, ["Maren Holt"], [18])
-    ids, answers, _ = train.training_windows([question], embedded)
+    ids, answers, _ = data.training_windows([question], embedded)
     assert len(ids) == 4 and answers[0] != (0, 0) and set(answers[1:]) == {(0, 0)}
     assert max(map(len, ids)) == 384
 
@@ -315,14 +319,14 @@ def test_white_space_around_an_answer_is_not_part_of_it(embedded, text, start):
     question = Question("a", "Who kept the log?", STORY, [text], [start])
     assert STORY[start : start + len(text)] == text
     trimmed = Question("a", "Who kept the log?", STORY, ["Maren Holt"], [18])
-    found, expected = (train.training_windows([one], embedded) for one in (question, trimmed))
+    found, expected = (data.training_windows([one], embedded) for one in (question, trimmed))
     assert found[1] == expected[1] != [(0, 0)] and not found[2]
 
 
 @pytest.mark.parametrize("text, start", [(" ", 17), ("Maren Holt. " * 400, 0)])
 def test_an_answer_that_no_window_holds_is_counted(embedded, text, start):
     context = STORY if start else "Maren Holt. " * 400
-    assert train.training_windows([Question("a", "Who kept the log?", context, [text], [start])], embedded) == (
+    assert data.training_windows([Question("a", "Who kept the log?", context, [text], [start])], embedded) == (
         [],
         [],
         ["a"],
@@ -332,7 +336,7 @@ def test_an_answer_that_no_window_holds_is_counted(embedded, text, start):
 def test_windows_are_those_that_questions_are_answered_in(embedded):
     tokenizer = Tokenizer(embedded.tokenizer.vocab, lowercase=True, model_max_length=128)
     qa = QuestionAnswerer(embedded.model, tokenizer)
-    ids, _, _ = train.training_windows([Question("a", "Who?", STORY * 20, ["Maren Holt"], [18])], qa)
+    ids, _, _ = data.training_windows([Question("a", "Who?", STORY * 20, ["Maren Holt"], [18])], qa)
     assert max(map(len, ids)) == 128
 
 
@@ -349,10 +353,10 @@ def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_b
         assert team.n_threads == len(gradients) == 2 and all(list(tree_leaves(one))[-1].any() for one in gradients)
         seen.append([sum(parts) for parts in zip(*(tree_leaves(one) for one in gradients), strict=True)])
 
-    monkeypatch.setattr(train, "adamw", adamw)
+    monkeypatch.setattr(loop, "adamw", adamw)
     settings = Settings(batch_tokens=10**6, dropout=0, alpha=given.ALPHA, temperature=given.TEMPERATURE)
-    state = train.State(trainable(model, False))
-    list(train.train(model, windows, settings, state))
+    state = optimiser.State(trainable(model, False))
+    list(loop.train(model, windows, settings, state))
     assert state.losses == [pytest.approx(loss, rel=1e-12)]
     for found, expected in zip(seen[0], tree_leaves(gradient), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -366,33 +370,33 @@ def test_threads_draw_different_dropout(monkeypatch, two_blas_threads):
         seen.append(random.random())
         return 1.0
 
-    monkeypatch.setattr(train, "loss_and_gradient", record)
-    windows = [Window(np.arange(1, 9), (1, 2)) for _ in range(2)]
+    monkeypatch.setattr(loop, "loss_and_gradient", record)
+    windows = [Example(np.arange(1, 9), (1, 2)) for _ in range(2)]
     model = random_model("odd", "float32")
-    list(train.train(model, windows, Settings(), train.State(trainable(model, False))))
+    list(loop.train(model, windows, Settings(), optimiser.State(trainable(model, False))))
     assert len(set(seen)) == 2
 
 
 def test_a_question_does_not_hold_the_answer(embedded):
     context = "Maren Holt kept the log." + " The gate is new." * 200
     question = Question("a", "Who kept the log?", context, ["Maren Holt"], [0])
-    ids, answers, _ = train.training_windows([question], embedded)
+    ids, answers, _ = data.training_windows([question], embedded)
     assert len(ids) == 4 and answers[0][0] > 5 and set(answers[1:]) == {(0, 0)}
 
 
 def test_every_step_and_pack_has_a_dropout_of_its_own(monkeypatch):
     model, seen = random_model("odd", "float32"), []
-    windows = [Window(np.arange(1, 9), (1, 2)) for _ in range(6)]
+    windows = [Example(np.arange(1, 9), (1, 2)) for _ in range(6)]
 
     def record(model, some, loss, gradient, rate, random, share):
         seen.append((rate, share, len(some), random.random()))
         return 1.0
 
-    monkeypatch.setattr(train, "loss_and_gradient", record)
-    monkeypatch.setattr(train, "PACK_TOKENS", 8)
+    monkeypatch.setattr(loop, "loss_and_gradient", record)
+    monkeypatch.setattr(loop, "PASS_TOKENS", 8)
     settings = Settings(batch_tokens=24, dropout=0.25)
     for seed in (0, 0, 1):
-        list(train.train(model, windows, settings._replace(seed=seed), train.State(trainable(model, False))))
+        list(loop.train(model, windows, settings._replace(seed=seed), optimiser.State(trainable(model, False))))
     first, again, other = ({draw for *_, draw in seen[i : i + 6]} for i in (0, 6, 12))
     assert len(seen) == 18 and {pack[:3] for pack in seen} == {(0.25, 1 / 3, 1)}
     assert first == again and len(first) == 6 and not first & other
@@ -440,7 +444,8 @@ def test_the_same_seed_gives_the_same_weights_and_frozen_words_stay(distill, tmp
 
 WAITS = """
 import sys
-from numpy_distilbert import cli, train
+from numpy_distilbert import cli
+from numpy_distilbert.training import loop
 from numpy_distilbert.runtime import threads
 
 def adamw(*arguments):
@@ -450,13 +455,14 @@ def adamw(*arguments):
         print("waiting", flush=True)
         sys.stdin.readline()
 
-threads.THREADED_FROM, done, update, train.adamw = 0, [], train.adamw, adamw
+threads.THREADED_FROM, done, update, loop.adamw = 0, [], loop.adamw, adamw
 sys.exit(cli.main())
 """
 GOES = """
 import sys
 from numpy_distilbert import cli
 from numpy_distilbert.runtime import threads
+from numpy_distilbert.runtime.threads import Team
 threads.THREADED_FROM = 0
 sys.exit(cli.main())
 """
@@ -513,15 +519,15 @@ def test_killed_at_any_moment_it_ends_in_the_same_weights(distill, tmp_path, sta
 
 def stop_after(monkeypatch, steps):
     """Send the process SIGTERM, once, when so many steps are done."""
-    done = train.adamw
+    done = loop.adamw
 
     def adamw(state, *arguments):
         done(state, *arguments)
         if len(state.losses) == steps - 1:
-            monkeypatch.setattr(train, "adamw", done)
+            monkeypatch.setattr(loop, "adamw", done)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(train, "adamw", adamw)
+    monkeypatch.setattr(loop, "adamw", adamw)
 
 
 def test_stopped_it_says_so_at_once_and_where_it_is(distill, tmp_path, capsys, monkeypatch):
@@ -564,7 +570,7 @@ def test_other_answers_are_other_data(distill, tmp_path, capsys, monkeypatch):
 
 def test_on_other_threads_it_goes_on_with_a_warning(distill, tmp_path, capsys, monkeypatch):
     stop_after(monkeypatch, 1)
-    monkeypatch.setattr(train, "n_cores", lambda: 7)
+    monkeypatch.setattr(optimiser, "n_cores", lambda: 7)
     assert distill("--out", tmp_path / "new") == 143
     assert distill("--out", tmp_path / "new") == 0
     assert "begun on 7 threads, goes on on" in capsys.readouterr().err
@@ -573,7 +579,7 @@ def test_on_other_threads_it_goes_on_with_a_warning(distill, tmp_path, capsys, m
 def test_on_how_many_threads_it_was_begun_is_kept(distill, tmp_path, capsys, monkeypatch):
     for steps, number in ((1, 7), (2, 8)):
         stop_after(monkeypatch, steps)
-        monkeypatch.setattr(train, "n_cores", lambda number=number: number)
+        monkeypatch.setattr(optimiser, "n_cores", lambda number=number: number)
         assert distill("--out", tmp_path / "new", "--epochs", 3) == 143
     monkeypatch.setattr(cli_training, "n_cores", lambda: 7)
     capsys.readouterr()
@@ -582,14 +588,14 @@ def test_on_how_many_threads_it_was_begun_is_kept(distill, tmp_path, capsys, mon
 
 
 def test_stopped_while_the_model_is_written_it_ends_after_that(distill, tmp_path, capsys, monkeypatch):
-    written = train.write_checkpoint
+    written = cli_training.write_checkpoint
 
     def write(*arguments):
         signal.raise_signal(signal.SIGTERM)
         written(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "write_checkpoint", write)
+        patched.setattr(cli_training, "write_checkpoint", write)
         patched.setattr(cli_training, "predict", None)
         assert distill("--out", tmp_path / "new", "--eval", tmp_path / "squad.json") == 143
     assert (
@@ -601,7 +607,7 @@ def test_stopped_while_the_model_is_written_it_ends_after_that(distill, tmp_path
     assert "of 9 questions" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("end", [(train, "clear_up"), (cli_training, "predict")])
+@pytest.mark.parametrize("end", [(cli_training, "remove_leftovers"), (cli_training, "predict")])
 def test_ended_after_the_model_was_written_it_is_not_trained_again(distill, tmp_path, capsys, monkeypatch, end):
     def ends(*_, **__):
         raise KeyboardInterrupt
@@ -666,8 +672,8 @@ def test_limit_counts_questions_that_are_not_blank_and_have_an_answer(distill, t
 def test_a_teacher_is_what_the_model_said(distill, tmp_path, shallow):
     assert distill("--write-logits", tmp_path / "teacher.safetensors") == 0
     questions = read_questions(tmp_path / "squad.json")
-    ids, _, _ = train.training_windows(questions, shallow)
-    logits = train.read_logits(tmp_path / "teacher.safetensors", ids)
+    ids, _, _ = data.training_windows(questions, shallow)
+    logits = data.read_logits(tmp_path / "teacher.safetensors", ids)
     for window, one in zip(ids, logits, strict=True):
         output = shallow.model(window[None])
         np.testing.assert_allclose(one, [output.start_logits[0], output.end_logits[0]], atol=1e-5)
@@ -719,8 +725,8 @@ def test_the_example_tells_bert_the_question_from_the_context_and_refuses_anothe
     ]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     subprocess.run([*call, "-o", tmp_path / "logits.safetensors"], check=True, env=environment)
-    ids, _, _ = train.training_windows(questions[:4], shallow)
-    for question, logits in zip(questions, train.read_logits(tmp_path / "logits.safetensors", ids), strict=True):
+    ids, _, _ = data.training_windows(questions[:4], shallow)
+    for question, logits in zip(questions, data.read_logits(tmp_path / "logits.safetensors", ids), strict=True):
         with torch.no_grad():
             output = bert(**tokenizer(question.question, question.context, return_tensors="pt"))
         np.testing.assert_allclose(logits[0], output.start_logits[0], atol=1e-5)
@@ -737,8 +743,8 @@ def test_the_example_tells_bert_the_question_from_the_context_and_refuses_anothe
 def test_a_student_becomes_like_its_teacher(distill, tmp_path, shallow):
     assert distill("--out", tmp_path / "teacher", "--epochs", 20, "--dropout", 0) == 0
     teacher = QuestionAnswerer.from_pretrained(tmp_path / "teacher")
-    ids, _, _ = train.training_windows(read_questions(tmp_path / "squad.json"), teacher)
-    train.write_logits(tmp_path / "logits.safetensors", ids, teacher.logits(ids))
+    ids, _, _ = data.training_windows(read_questions(tmp_path / "squad.json"), teacher)
+    data.write_logits(tmp_path / "logits.safetensors", ids, teacher.logits(ids))
     options = [
         "--teacher",
         tmp_path / "logits.safetensors",
@@ -766,9 +772,9 @@ def test_a_student_becomes_like_its_teacher(distill, tmp_path, shallow):
 
 def test_several_teachers_are_their_mean():
     a, b = given.random(2, 5), given.random(2, 5, seed=1)
-    (window,) = train.with_teachers([np.arange(5)], [(1, 2)], [[a], [b]])
+    (window,) = data.with_teachers([np.arange(5)], [(1, 2)], [[a], [b]])
     np.testing.assert_allclose(window.teacher, (a + b) / 2)
-    assert train.with_teachers([np.arange(5)], [(1, 2)], [])[0].teacher is None
+    assert data.with_teachers([np.arange(5)], [(1, 2)], [])[0].teacher is None
 
 
 def broken_teacher(path, metadata=None, **changes):
@@ -881,7 +887,7 @@ def test_what_writing_logits_does_not_need_is_refused(distill, tmp_path, capsys,
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_computed(distill, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(cli_training, "train", None)
     monkeypatch.setattr(QuestionAnswerer, "logits", None)
     assert distill("--out", tmp_path / "squad.json" / "new") == 2
     assert "new: cannot be made (Not a directory)" in capsys.readouterr().err

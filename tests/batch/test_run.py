@@ -21,8 +21,10 @@ from threading import Barrier, BrokenBarrierError
 import pytest
 from conftest import forks, posix
 
-from numpy_distilbert import batch
-from numpy_distilbert.batch import Model, Summary, answer_file
+from numpy_distilbert.batch import engines, readers
+from numpy_distilbert.batch import run as batch_run
+from numpy_distilbert.batch.engines import Model
+from numpy_distilbert.batch.run import Summary, answer_file
 from numpy_distilbert.cli import batching, main
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra 'batch'")
@@ -80,7 +82,7 @@ def run(model):
     """Answers a file, by the threads of this process if no engine is given."""
 
     def run(source, output, engine=None, **options):
-        return answer_file(source, output, model, engine or batch.threads(model), **options)
+        return answer_file(source, output, model, engine or engines.threads(model), **options)
 
     return run
 
@@ -93,7 +95,7 @@ def example(tmp_path_factory, model):
     rows[100] = "nonsense"
     rows[200] = {"question": "Who?"}
     source = write(folder / "in.jsonl", rows)
-    summary = answer_file(source, folder / "out.jsonl", model, batch.threads(model))
+    summary = answer_file(source, folder / "out.jsonl", model, engines.threads(model))
     assert summary == Summary(270, 268, 2, 0) and sorted(path.name for path in folder.iterdir()) == [
         "in.jsonl",
         "out.jsonl",
@@ -115,21 +117,23 @@ def test_each_row_has_its_fields_and_the_answer_of_the_pipeline(example, model):
             assert {name: got[name] for name in row} == row
     some = [written[i] for i in (0, 19, 62, 63, 64, 269)]
     for got, answer in zip(
-        some, batch.load(model)([{name: row[name] for name in ("question", "context")} for row in some]), strict=True
+        some, engines.load(model)([{name: row[name] for name in ("question", "context")} for row in some]), strict=True
     ):
         assert {name: got[name] for name in answer} == answer | {"score": pytest.approx(answer["score"], abs=1e-5)}
 
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_the_number_of_threads_does_not_change_a_bit(example, tmp_path, monkeypatch, cores, model):
-    monkeypatch.setattr(batch, "n_cores", lambda: cores)
-    answer_file(example[0], tmp_path / "out.jsonl", model, batch.threads(model))
+    monkeypatch.setattr(engines, "n_cores", lambda: cores)
+    answer_file(example[0], tmp_path / "out.jsonl", model, engines.threads(model))
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
 @forks
 def test_processes_do_not_change_a_bit(example, tmp_path, model):
-    assert answer_file(example[0], tmp_path / "out.jsonl", model, batch.processes(model, 2)) == Summary(270, 268, 2, 0)
+    assert answer_file(example[0], tmp_path / "out.jsonl", model, engines.processes(model, 2)) == Summary(
+        270, 268, 2, 0
+    )
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
@@ -141,13 +145,13 @@ def test_the_threads_of_blas_do_not_change_a_bit(example, tmp_path, threads, pro
 
 
 def loaded():
-    return list(batch._loaded)
+    return list(engines._loaded)
 
 
 @forks
 def test_processes_share_the_weights_that_are_here(monkeypatch, model):
-    monkeypatch.setattr(batch, "_loaded", {})
-    with batch.processes(model, 2) as (executor, at_a_time):
+    monkeypatch.setattr(engines, "_loaded", {})
+    with engines.processes(model, 2) as (executor, at_a_time):
         assert at_a_time == 2 and executor.submit(loaded).result() == [model]
 
 
@@ -160,23 +164,23 @@ def test_threads_that_need_the_model_at_once_load_it_once(monkeypatch, model, sh
             together.wait(timeout=0.3)
         return shallow
 
-    monkeypatch.setattr(batch, "_loaded", {})
-    monkeypatch.setattr(batch.QuestionAnswerer, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(engines, "_loaded", {})
+    monkeypatch.setattr(engines.QuestionAnswerer, "from_pretrained", from_pretrained)
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(batch.load, [model] * 3)) == [shallow] * 3
+        assert list(pool.map(engines.load, [model] * 3)) == [shallow] * 3
     assert len(loads) == 1
 
 
 def test_a_block_ends_with_its_rows_or_its_characters():
     def lengths(*contexts):
-        rows = [batch.Row(i, {"context": "x" * length}, None) for i, length in enumerate(contexts)]
-        return [len(block) for block in batch.blocks(rows)]
+        rows = [readers.Row(i, {"context": "x" * length}, None) for i, length in enumerate(contexts)]
+        return [len(block) for block in batch_run.blocks(rows)]
 
     assert lengths(*[1] * 130) == [64, 64, 2]
     assert lengths(2**20, 2**20 - 1, 1, 5) == [1, 2, 1]
     assert lengths() == []
-    assert [len(block) for block in batch.blocks([batch.Row(1, {}, "bad")] * 65)] == [64, 1]
-    assert [len(block) for block in batch.blocks([batch.Row(1, {"context": "x" * 2**20}, "bad")] * 2)] == [1, 1]
+    assert [len(block) for block in batch_run.blocks([readers.Row(1, {}, "bad")] * 65)] == [64, 1]
+    assert [len(block) for block in batch_run.blocks([readers.Row(1, {"context": "x" * 2**20}, "bad")] * 2)] == [1, 1]
 
 
 def test_no_more_than_a_few_blocks_are_under_way(tmp_path, run):
@@ -312,17 +316,17 @@ def nothing():
 
 
 def end_at(monkeypatch, name, after=0):
-    """That function of batch raises when it has been called so often, once."""
-    function, calls = getattr(batch, name), []
+    """That function of batch/run.py raises when it has been called so often, once."""
+    function, calls = getattr(batch_run, name), []
 
     def ends(*arguments):
         calls.append(arguments)
         if len(calls) > after:
-            monkeypatch.setattr(batch, name, function)
+            monkeypatch.setattr(batch_run, name, function)
             raise KeyboardInterrupt
         return function(*arguments)
 
-    monkeypatch.setattr(batch, name, ends)
+    monkeypatch.setattr(batch_run, name, ends)
 
 
 def test_finished_blocks_are_kept_and_counted(tmp_path, monkeypatch, run):
@@ -492,9 +496,10 @@ def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path, program):
 
 SUBMITS_MUCH = """
 import sys
-from numpy_distilbert import batch, cli
+from numpy_distilbert import cli
+from numpy_distilbert.batch import engines, run
 
-class Pool(batch.ProcessPoolExecutor):
+class Pool(engines.ProcessPoolExecutor):
     submitted = 0
 
     def submit(self, *arguments):
@@ -503,7 +508,7 @@ class Pool(batch.ProcessPoolExecutor):
             open(sys.argv[-1] + ".submitted", "w").close()
         return super().submit(*arguments)
 
-batch.AHEAD, batch.ProcessPoolExecutor = 8, Pool
+run.AHEAD, engines.ProcessPoolExecutor = 8, Pool
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -526,10 +531,10 @@ def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch, run):
         time.sleep(0.3)
         raise ValueError("too much")
 
-    monkeypatch.setattr(batch, "AHEAD", 8)
-    monkeypatch.setattr(batch, "answer_block", fail)
-    monkeypatch.setattr(batch, "n_cores", lambda: 1)
-    with pytest.raises(batch.Stopped, match=r"\(ValueError: too much\). Go on with --resume"):
+    monkeypatch.setattr(batch_run, "AHEAD", 8)
+    monkeypatch.setattr(batch_run, "answer_block", fail)
+    monkeypatch.setattr(engines, "n_cores", lambda: 1)
+    with pytest.raises(batch_run.Stopped, match=r"\(ValueError: too much\). Go on with --resume"):
         run(write(tmp_path / "in.jsonl", [GOOD] * 64 * 8), tmp_path / "out.jsonl")
     assert 1 <= len(begun) <= 2
 
@@ -560,7 +565,7 @@ def test_the_call_prints_what_it_did(tmp_path, capsys, verb):
 
 
 def test_progress_is_told_of_reading_answering_and_writing(tmp_path, monkeypatch, run):
-    monkeypatch.setattr(batch, "STEP", 100)
+    monkeypatch.setattr(batch_run, "STEP", 100)
     source, output, told_of = write(tmp_path / "in.jsonl", [GOOD] * 200), tmp_path / "out.jsonl", []
     end_at(monkeypatch, "_write", 2)  # what it was begun with, and a block
     with pytest.raises(KeyboardInterrupt):
@@ -685,7 +690,7 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys, extra, ver
 
 @forks
 def test_without_threadpoolctl_workers_are_refused(tmp_path, monkeypatch, capsys, verb):
-    monkeypatch.setattr(batch, "find_blas", lambda: None)
+    monkeypatch.setattr(engines, "find_blas", lambda: None)
     source = str(write(tmp_path / "in.jsonl", questions(1)))
     assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
     assert 'pip install "numpy-distilbert[batch]"' in capsys.readouterr().err
@@ -759,7 +764,7 @@ def test_squad_rows_carry_their_ids(tmp_path, run, model):
     )
     run(tmp_path / "in.json", tmp_path / "out.jsonl")
     (row,) = read(tmp_path / "out.jsonl")
-    expected = batch.load(model)("Where does Ada live?", "Ada lives in Turin.")["answer"]
+    expected = engines.load(model)("Where does Ada live?", "Ada lives in Turin.")["answer"]
     assert (row["id"], row["title"], row["answers"], row["answer"]) == ("a1", "Ada", [], expected)
 
 
@@ -850,7 +855,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_rest_is_kept(tmp_path, pro
 def test_a_cluster_with_another_model_is_refused(tmp_path, model):
     source = write(tmp_path / "in.jsonl", questions(1))
     other = Model(None, "0" * 64)
-    with pytest.raises(batch.CheckpointError, match="is not the model that the run began with"):
+    with pytest.raises(engines.CheckpointError, match="is not the model that the run began with"):
         answer_file(source, tmp_path / "out.jsonl", other, in_threads_unloaded())
 
 
@@ -861,14 +866,14 @@ def in_threads_unloaded():
 
 
 def test_a_scheduler_without_workers_is_one_line(tmp_path, monkeypatch, capsys, verb, scheduler):
-    monkeypatch.setattr(batch, "CLUSTER_SECONDS", 1)
+    monkeypatch.setattr(engines, "CLUSTER_SECONDS", 1)
     source = str(write(tmp_path / "in.jsonl", questions(2)))
     assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--scheduler", scheduler]) == 2
     assert f"the scheduler has no worker. Start some: dask worker {scheduler}" in capsys.readouterr().err
 
 
 def test_an_address_without_a_scheduler_is_one_line(tmp_path, monkeypatch, capsys, verb):
-    monkeypatch.setattr(batch, "CLUSTER_SECONDS", 0.2)
+    monkeypatch.setattr(engines, "CLUSTER_SECONDS", 0.2)
     source = str(write(tmp_path / "in.jsonl", questions(2)))
     with socket.create_server(("127.0.0.1", 0)) as bound:
         nowhere = f"tcp://127.0.0.1:{bound.getsockname()[1]}"

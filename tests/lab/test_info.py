@@ -4,13 +4,13 @@ import json
 import shutil
 
 import pytest
-from reference.checkpoints import SHAPES, write_checkpoint
 
 from numpy_distilbert import Checkpoint, CheckpointError, DistilBertForQuestionAnswering
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.checkpoint.tensors import Weights
 from numpy_distilbert.cli import main
-from numpy_distilbert.info import bert_parameters, describe, parameters
+from numpy_distilbert.lab.info import bert_parameters, describe, parameters
+from numpy_distilbert.lab.synthetic import SHAPES, write_checkpoint
 from numpy_distilbert.parameters import Config
 
 

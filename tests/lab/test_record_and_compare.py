@@ -15,7 +15,8 @@ from numpy_distilbert import Checkpoint, DistilBertModel, QuestionAnswerer, enco
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
 from numpy_distilbert.kernels import attention, gelu, layer_norm
-from numpy_distilbert.trace import compare, read_recording, record, write_recording
+from numpy_distilbert.lab.compare import compare
+from numpy_distilbert.lab.record import read_recording, record, write_recording
 
 QUESTION, CONTEXT = "Who kept the log?", "The tower is old. Maren Holt kept its log."
 LAYER = "distilbert.transformer.layer.{}."
@@ -382,7 +383,7 @@ def test_compare_says_what_is_wrong_with_its_files(arguments, message, two, caps
     assert status == 2 and output == "" and message in line and line.count("\n") == 1
 
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "trace_pytorch.py"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "trace_pytorch.py"
 WITHOUT_PYTORCH = "compares with transformers and PyTorch, which are not installed"
 
 

@@ -4,24 +4,23 @@ A backward function takes dy, the gradient of the loss with respect to its kerne
 with respect to its kernel's inputs, each in the shape of that input. As in the forward pass, features are rows and
 tokens are columns.
 
-Source: Rumelhart et al. 1986, and the one line of calculus in each function; the losses are those of Sanh et al. 2019.
+Source: Rumelhart et al. 1986, and the one line of calculus in each function.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .arguments import Array, Ids
-from .encoder import Activations, Workspace, embed, encoder_layer
-from .kernels import normal_cdf, softmax
-from .model import PretrainedModel, pad
-from .parameters import Affine, Embeddings, Layer, Parameters
-from .runtime.products import cache_blocks
-from .runtime.threads import Team
-from .runtime.workspace import Arena, Pack
+from ..arguments import Array, Ids
+from ..encoder import Activations, Workspace, embed, encoder_layer
+from ..kernels import normal_cdf
+from ..model import PretrainedModel, pad
+from ..parameters import Affine, Embeddings, Layer, Parameters
+from ..runtime.products import cache_blocks
+from ..runtime.threads import Team
+from ..runtime.workspace import Arena, Pack
 
 
 def linear_backward(dy: Array, x: Array, weight: Array, gradient: Affine) -> Array:
@@ -107,56 +106,6 @@ def dropout(shape: tuple[int, ...], rate: float, random: np.random.Generator) ->
     if not rate:
         return None
     return (random.random(shape, np.float32) >= rate) * np.float32(1 / (1 - rate))
-
-
-def cross_entropy(logits: Array, target: int) -> tuple[float, Array]:
-    """-log softmax(logits)[target], and its gradient, softmax(logits) - onehot(target). logits: (n,)."""
-    p = softmax(logits)
-    loss = -math.log(max(float(p[target]), 1e-38))
-    p[target] -= 1
-    return loss, p
-
-
-def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[float, Array]:
-    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q).
-
-    The square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
-    """
-    p, q = softmax(logits / temperature), softmax(teacher / temperature)
-    loss = temperature**2 * float((q * (np.log(np.maximum(q, 1e-38)) - np.log(np.maximum(p, 1e-38)))).sum())
-    return loss, temperature * (p - q)
-
-
-@dataclass(frozen=True)
-class Loss:
-    """alpha distillation + (1 - alpha) cross-entropy, the mean of that of the start and that of the end."""
-
-    alpha: float = 0.5
-    temperature: float = 2.0
-
-    def __call__(self, logits: Array, window: "Window") -> tuple[float, Array]:
-        """The loss of one window and its gradient with respect to the logits.
-
-        logits: (2, tokens), of start and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
-        """
-        loss, gradient = 0.0, np.empty_like(logits)
-        for i in range(2):
-            hard, d_hard = cross_entropy(logits[i], window.answer[i])
-            if window.teacher is None:
-                loss, gradient[i] = loss + hard / 2, d_hard / 2
-                continue
-            soft, d_soft = distillation(logits[i], window.teacher[i].astype(logits.dtype), self.temperature)
-            loss += (self.alpha * soft + (1 - self.alpha) * hard) / 2
-            gradient[i] = (self.alpha * d_soft + (1 - self.alpha) * d_hard) / 2
-        return loss, gradient
-
-
-class Window(NamedTuple):
-    """What the model is trained with: tokens, the first and the last of the answer, and the teacher's logits."""
-
-    ids: Ids
-    answer: tuple[int, int]  # (0, 0), [CLS], if it is not in this window
-    teacher: Array | None = None  # (2, tokens)
 
 
 # What layer_backward reads; the other activations share memory.

@@ -1,49 +1,33 @@
-"""Files of questions answered: in blocks, on threads, processes or a cluster. Every interruption can be resumed.
+"""A file of questions to a file of answers.
 
-The rows of a file are cut into blocks, by nothing but the file itself. A block is computed by one thread, wherever that
-is, so its numbers do not depend on how many there are. Its answers become a file of their own in OUT.parts, written
-whole: either it is there, or the block is computed again. When all are there, the input is read once more and put
-together with them to OUT, in its order, which appears when it is complete.
-
-Blocks go to an Executor, as the standard library has them: threads here, processes forked from this one, which share
-its weights, or the workers of a Dask cluster, which load them once each.
+The rows are cut into blocks, by nothing but the file itself. The answers of a block become a file of their own in
+OUT.parts, written whole: either it is there, or the block is computed again. When all are there, the input is read once
+more and joined with them to OUT, in its order, which appears when it is complete.
 """
 
-import asyncio
 import hashlib
 import json
-import os
 import re
-import signal
-import sys
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from . import __version__
-from .checkpoint import CheckpointError, hub
-from .files import read_json, replace, write_whole
-from .inputs import Pair
-from .qa import QuestionAnswerer
-from .rows import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, parquet_schema, read_rows, write_lines, write_parquet
-from .runtime.blas import find_blas
-from .runtime.threads import n_cores, single_threaded
+from .. import __version__
+from ..checkpoint import CheckpointError, hub
+from ..files import read_json, replace, write_whole
+from ..inputs import Pair
+from .engines import Engine, Model, answer_block
+from .readers import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, read_rows
+from .writers import parquet_schema, write_lines, write_parquet
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks under way, for each that is computed
-CLUSTER_SECONDS = 30
-PARENT_SECONDS = 1
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
-# Where blocks are computed, and how many at a time. Left in the middle, it waits for no block that has not begun.
-Engine = AbstractContextManager[tuple[Executor, int]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
 STEP = 1024  # rows read or written from one report of progress to the next
 Item = TypeVar("Item")
@@ -60,127 +44,6 @@ class Summary(NamedTuple):
     answered: int
     errors: int
     kept: int
-
-
-class Model(NamedTuple):
-    """A model by name, and what tells whether it is the same elsewhere."""
-
-    name: str | None
-    sha256: str
-
-    @classmethod
-    def find(cls, name: str | None) -> "Model":
-        """name: a folder, a hub id, or None for the embedded one. Raises CheckpointError if it is not there."""
-        folder = hub.find(name)
-        return cls(str(folder.resolve()) if name is not None and Path(name).is_dir() else name, fingerprint(folder))
-
-
-def fingerprint(folder: Path) -> str:
-    """Of all files that a checkpoint is read from."""
-    files = sorted(path for path in folder.iterdir() if path.name in hub.FETCHED or path.suffix == ".safetensors")
-    return hashlib.sha256("".join(path.name + hub.sha256(path) for path in files).encode()).hexdigest()
-
-
-_loaded: dict[Model, QuestionAnswerer] = {}  # of this process
-_loading = threading.Lock()
-
-
-def load(model: Model) -> QuestionAnswerer:
-    """The model, loaded once in a process. Raises CheckpointError if here it is another."""
-    with _loading:
-        if model not in _loaded:
-            folder = hub.find(model.name)
-            if fingerprint(folder) != model.sha256:
-                raise CheckpointError(
-                    f"{folder}: is not the model that the run began with. Install the same everywhere."
-                )
-            _loaded[model] = QuestionAnswerer.from_pretrained(folder)
-        return _loaded[model]
-
-
-def answer_block(model: Model, pairs: list[Pair]) -> list[dict[str, Any]]:
-    """The answers to questions in their contexts, computed by this thread alone."""
-    qa = load(model)
-    with single_threaded():
-        return [dict(answer) for answer in qa({"question": q, "context": c} for q, c in pairs)]
-
-
-@contextmanager
-def threads(model: Model) -> Iterator[tuple[Executor, int]]:
-    """An engine: the cores of this process."""
-    load(model)
-    n_threads = n_cores()
-    executor = ThreadPoolExecutor(n_threads)
-    try:
-        yield executor, n_threads
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
-    """An engine: so many processes, of one thread each, which share the weights of this one. Raises ValueError where
-    processes cannot be forked safely, or BLAS cannot be held to one thread.
-    """
-    # Windows cannot fork. macOS can, but libraries of the system, a BLAS among them, may crash or hang in the child.
-    if sys.platform == "win32" or sys.platform == "darwin":
-        raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
-    if find_blas() is None:
-        raise ValueError(
-            'workers need threadpoolctl, and a BLAS library that it knows. Run: pip install "numpy-distilbert[batch]"'
-        )
-    load(model)
-    context = get_context("fork")
-    reader, writer = context.Pipe(duplex=False)
-    with (
-        reader,
-        writer,
-        ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(os.getpid(), reader)) as executor,
-    ):
-        try:
-            yield executor, number
-        except BaseException:  # Ctrl-C, a full disk: nobody waits for what is being computed
-            # futures are not cancelled: before Python 3.12 the pool fails on those when its workers end
-            writer.send_bytes(b"end")
-            if sys.version_info < (3, 11, 5):  # else it waits for ever for a worker to read what it is being sent
-                pool: Any = executor
-                pool._call_queue._reader.close()
-            raise
-
-
-def _start_worker(parent: int, reader: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    threading.Thread(target=_end_with, args=(parent, reader), daemon=True).start()
-
-
-def _end_with(parent: int, reader: Connection) -> None:
-    """End this process when it is told so, or its parent was killed: no call of the pool would ever come back."""
-    while not reader.poll(PARENT_SECONDS) and os.getppid() == parent:
-        pass
-    os._exit(1)
-
-
-@contextmanager
-def cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """An engine: the workers of the Dask scheduler at an address. Raises ValueError if there are none."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ValueError('distributed is needed for clusters. Run: pip install "numpy-distilbert[batch]"') from error
-    try:
-        client = Client(address, timeout=CLUSTER_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{address}: no scheduler answers there ({error}).") from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=CLUSTER_SECONDS)
-        except asyncio.TimeoutError as error:  # which is TimeoutError from Python 3.11 on
-            raise ValueError(f"{address}: the scheduler has no worker. Start some: dask worker {address}") from error
-        executor = client.get_executor()
-        try:
-            yield executor, sum(client.ncores().values())
-        finally:
-            executor.shutdown(wait=False)
 
 
 def blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -10,8 +10,9 @@ import math
 import pytest
 from properties import HealthCheck, given, settings, st
 
-from numpy_distilbert import rows
-from numpy_distilbert.rows import Row, parquet_schema, read_rows, write_lines, write_parquet
+from numpy_distilbert.batch import readers, writers
+from numpy_distilbert.batch.readers import Row, read_rows
+from numpy_distilbert.batch.writers import parquet_schema, write_lines, write_parquet
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra 'batch'")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra 'batch'")
@@ -96,7 +97,7 @@ def test_a_context_of_10_mb_is_a_row_with_an_error(tmp_path):
 
 @pytest.mark.parametrize("length", [63, 64, 65, 127, 128, 129, 1000])
 def test_of_a_line_without_end_only_the_number_is_kept(tmp_path, monkeypatch, length):
-    monkeypatch.setattr(rows, "LINE_BYTES", 64)
+    monkeypatch.setattr(readers, "LINE_BYTES", 64)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"x" * length + b"\n1\n" + b"y" * length)
     long, short, last = read_rows(path)
@@ -134,9 +135,9 @@ def test_of_squad_no_more_is_read_at_a_time_than_an_article_needs():
             asked.append(size)
             return super().read(size)
 
-    articles = [{"title": str(i), "paragraphs": ["x" * 3 * rows.CHUNK]} for i in range(30)]
-    assert list(rows._articles("a.json", File(json.dumps({"data": articles})))) == articles
-    assert max(asked) <= 4 * rows.CHUNK
+    articles = [{"title": str(i), "paragraphs": ["x" * 3 * readers.CHUNK]} for i in range(30)]
+    assert list(readers._articles("a.json", File(json.dumps({"data": articles})))) == articles
+    assert max(asked) <= 4 * readers.CHUNK
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -152,7 +153,7 @@ def test_of_squad_no_more_is_read_at_a_time_than_an_article_needs():
     st.booleans(),
 )
 def test_squad_is_read_as_json_reads_it(tmp_path, monkeypatch, articles, chunk, indent, ascii_only):
-    monkeypatch.setattr(rows, "CHUNK", chunk)
+    monkeypatch.setattr(readers, "CHUNK", chunk)
     path, value = tmp_path / "a.json", squad(*articles)
     path.write_bytes(json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace"))
     value = json.loads(path.read_bytes())
@@ -267,9 +268,9 @@ def test_parquet_that_python_cannot_hold_or_tell_apart_is_said(tmp_path):
 
 
 def test_groups_end_with_their_texts(monkeypatch):
-    assert [len(part) for part in rows.cut([{"a": "x" * 5, "b": 7}] * 10, 4, 1000)] == [4, 4, 2]
-    assert [len(part) for part in rows.cut([{"a": "x" * 5, "b": "y"}] * 10, 4, 12)] == [2] * 5
-    assert list(rows.cut([], 4, 12)) == []
+    assert [len(part) for part in readers.cut([{"a": "x" * 5, "b": 7}] * 10, 4, 1000)] == [4, 4, 2]
+    assert [len(part) for part in readers.cut([{"a": "x" * 5, "b": "y"}] * 10, 4, 12)] == [2] * 5
+    assert list(readers.cut([], 4, 12)) == []
 
 
 def test_a_squad_paragraph_without_its_context_is_rows_with_errors(tmp_path):
@@ -284,7 +285,7 @@ def test_a_squad_paragraph_without_its_context_is_rows_with_errors(tmp_path):
 
 
 def test_lines_become_columns_if_each_has_one_type(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "GROUP_ROWS", 2)
+    monkeypatch.setattr(writers, "GROUP_ROWS", 2)
     path = lines(tmp_path / "a.jsonl", GOOD, GOOD | {"n": 1}, GOOD | {"n": 2.5}, GOOD | {"tags": ["a"]}, 7)
     schema = parquet_schema(path)
     assert schema.field("n").type == pa.float64() and schema.field("tags").type == pa.list_(pa.string())

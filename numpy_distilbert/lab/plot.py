@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from .arguments import Array, check_integer
-from .checkpoint import Checkpoint
-from .files import write_whole
-from .model import DistilBertForQuestionAnswering
-from .qa import Options, best_spans, check_finite, in_context, span_probabilities, token_span
-from .tokenizer import Encoding, Tokenizer
-from .trace import one_window
+from ..arguments import Array, check_integer
+from ..checkpoint import Checkpoint
+from ..files import write_whole
+from ..model import DistilBertForQuestionAnswering
+from ..qa import Options, best_spans, check_finite, in_context, span_probabilities, token_span
+from ..tokenizer import Encoding, Tokenizer
+from .record import one_window
 
 TOKENS_A_LINE = 40
 FORMATS = "png", "svg"

@@ -1,21 +1,19 @@
-"""Files of questions: rows in, rows with answers out, one after another, however many there are.
+"""Files of questions, row after row, however many there are.
 
-In: JSON lines, SQuAD JSON (an article at a time), Parquet; the first two plain or gzip. Out: JSON lines or Parquet. The
-other fields of a row are copied to the output, as the values that JSON or Arrow make of them.
+JSON lines, SQuAD JSON (an article at a time), plain or gzip, and Parquet.
 """
 
 import gzip
 import io
 import json
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from .inputs import read_pair
+from ..inputs import read_pair
 
 CONTEXT_CHARACTERS = 5_000_000
 LINE_BYTES = 2**25  # of a longer one only the number is kept
@@ -25,7 +23,6 @@ ANSWER = ("answer", "score", "start", "end")
 RESULT = (*ANSWER, "error", "line")
 JSON_LINES, SQUAD, PARQUET = (".jsonl", ".ndjson"), (".json",), (".parquet",)
 TAIL = 100  # characters that may hold the beginning of what DATA matches
-GROUP_ROWS, GROUP_CHARACTERS = 4096, 2**24  # of a Parquet row group
 
 
 class Row(NamedTuple):
@@ -188,51 +185,6 @@ def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if zipped else open(path, "rb")
-
-
-def write_lines(file: IO[bytes], records: Iterable[dict[str, Any]]) -> None:
-    """Write JSON lines, in UTF-8. What JSON has no word for becomes text, as a Parquet file's date, or null, as NaN."""
-    for record in records:
-        try:
-            line = json.dumps(record, ensure_ascii=False, default=str, allow_nan=False).encode()
-        except ValueError:  # NaN or infinity, or half a surrogate pair, which UTF-8 cannot hold
-            whole = json.loads(json.dumps(record, default=str), parse_constant=lambda _: None)
-            line = json.dumps(whole).encode()
-        file.write(line + b"\n")
-
-
-def write_parquet(file: IO[bytes], records: Iterable[dict[str, Any]], schema: Any) -> None:
-    """Write Parquet. schema: as of parquet_schema."""
-    pa, pq = pyarrow()
-    with pq.ParquetWriter(file, schema) as writer:
-        for group in cut(records, GROUP_ROWS, GROUP_CHARACTERS):
-            writer.write_table(pa.Table.from_pylist(group, schema))
-
-
-def parquet_schema(path: Path) -> Any:
-    """The columns of the rows of a file, and those of the result. Raises ValueError if Parquet cannot hold them."""
-    pa, _ = pyarrow()
-    try:
-        if kind_of_input(path) is PARQUET:
-            with parquet(path) as file:
-                schema = file.schema_arrow
-        else:
-            schema = pa.schema([])
-            for group in cut((row.fields for row in read_rows(path)), GROUP_ROWS, GROUP_CHARACTERS):
-                names = dict.fromkeys(name for fields in group for name in fields)
-                columns = {name: pa.array([fields.get(name) for fields in group]) for name in names}
-                schema = pa.unify_schemas([schema, pa.table(columns).schema], promote_options="permissive")
-        types = (pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.string(), pa.int64())
-        for name, kind in zip(RESULT, types, strict=True):
-            if name in schema.names:
-                raise ValueError(f"{path}: has a field {name!r}, which the result has too. Rename it.")
-            schema = schema.append(pa.field(name, kind))
-        # what it cannot hold shall show before anything is computed
-        with open(os.devnull, "wb") as nowhere, closing(row.fields for row in read_rows(path)) as rows:
-            write_parquet(nowhere, rows, schema)
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
-        raise ValueError(f"{path}: Parquet cannot hold its fields as columns ({error}). Write JSON lines.") from error
-    return schema
 
 
 def cut(

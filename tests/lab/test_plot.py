@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from numpy_distilbert import Checkpoint, plot
+from numpy_distilbert import Checkpoint
 from numpy_distilbert.cli import main
+from numpy_distilbert.lab import plot
 from numpy_distilbert.tokenizer import Encoding
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'plot'")

@@ -1,0 +1,1 @@
+"""The parity lab: record what a model computes, compare two recordings, draw it, describe a checkpoint."""

@@ -1,0 +1,55 @@
+"""What training minimises: cross-entropy with the answer, and distillation from the logits of a teacher.
+
+Source: Sanh et al. 2019; Hinton et al. 2015.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arguments import Array
+from ..kernels import softmax
+from .data import Example
+
+
+def cross_entropy(logits: Array, target: int) -> tuple[float, Array]:
+    """-log softmax(logits)[target], and its gradient, softmax(logits) - onehot(target). logits: (n,)."""
+    p = softmax(logits)
+    loss = -math.log(max(float(p[target]), 1e-38))
+    p[target] -= 1
+    return loss, p
+
+
+def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[float, Array]:
+    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q).
+
+    The square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
+    """
+    p, q = softmax(logits / temperature), softmax(teacher / temperature)
+    loss = temperature**2 * float((q * (np.log(np.maximum(q, 1e-38)) - np.log(np.maximum(p, 1e-38)))).sum())
+    return loss, temperature * (p - q)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """alpha distillation + (1 - alpha) cross-entropy, the mean of that of the start and that of the end."""
+
+    alpha: float = 0.5
+    temperature: float = 2.0
+
+    def __call__(self, logits: Array, window: "Example") -> tuple[float, Array]:
+        """The loss of one window and its gradient with respect to the logits.
+
+        logits: (2, tokens), of start and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
+        """
+        loss, gradient = 0.0, np.empty_like(logits)
+        for i in range(2):
+            hard, d_hard = cross_entropy(logits[i], window.answer[i])
+            if window.teacher is None:
+                loss, gradient[i] = loss + hard / 2, d_hard / 2
+                continue
+            soft, d_soft = distillation(logits[i], window.teacher[i].astype(logits.dtype), self.temperature)
+            loss += (self.alpha * soft + (1 - self.alpha) * hard) / 2
+            gradient[i] = (self.alpha * d_soft + (1 - self.alpha) * d_hard) / 2
+        return loss, gradient

@@ -1,0 +1,59 @@
+"""The folder that training writes: its state while it runs, then the checkpoint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import Checkpoint, hub
+from ..checkpoint.tensors import FILE, INDEX, write_tensors
+from ..files import read_json, write_whole
+from ..model import DistilBertForQuestionAnswering
+from ..parameters import state_dict
+
+STATE, ABOUT = "state.safetensors", "training.json"
+
+
+def is_trained(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether it holds the model that this training ends in. Raises ValueError if it holds another."""
+    if not any((folder / name).exists() for name in (FILE, INDEX)):
+        return False
+    trained = read_json(folder / ABOUT) if (folder / ABOUT).exists() else None
+    if not isinstance(trained, dict) or not trained.items() >= about.items():
+        raise ValueError(f"{folder}: holds a model already. Choose another folder with --out.")
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what training needed, and what it left of files when it was killed."""
+    for leftover in folder.glob("[0-9a-f]" * 16 + ".part"):  # of files.write_whole
+        leftover.unlink()
+    (folder / STATE).unlink(missing_ok=True)
+
+
+def write_checkpoint(
+    folder: Path, model: DistilBertForQuestionAnswering, source: Checkpoint, about: dict[str, Any]
+) -> None:
+    """Write the model beside copies of the other files of the checkpoint it came from, each whole or not at all.
+
+    Weights are stored under their published names, as float16 if they were there, else float32.
+    Raises ValueError, before anything is written, if they are not finite as that.
+    """
+    dtype = next(iter(source.weights().values())).dtype
+    with np.errstate(over="ignore"):
+        tensors = {
+            name: np.ascontiguousarray(tensor, dtype)
+            for name, tensor in state_dict(model.parameters, model.config).items()
+        }
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"tensor {name} has become too large for {dtype}. Lower the learning rate.")
+    for name in hub.FETCHED:
+        if (source.folder / name).is_file() and not name.startswith("model"):
+            with write_whole(folder / name, binary=True) as file:
+                file.write((source.folder / name).read_bytes())
+    with write_whole(folder / ABOUT) as file:
+        json.dump(about, file, indent=1)
+    with write_whole(folder / FILE, binary=True) as file:
+        write_tensors(file, tensors, {"format": "pt"})
