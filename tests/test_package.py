@@ -114,7 +114,7 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     found, answer = done.stdout.splitlines()
     assert Path(found) == site / "numpy_distilbert" / "weights" / hub.DEFAULT
     assert json.loads(answer)["answer"] == "Turin"
-    page = [f"page/{path.name}" for path in (ROOT / "numpy_distilbert" / "page").iterdir()]
+    page = [f"service/page/{path.name}" for path in (ROOT / "numpy_distilbert" / "service" / "page").iterdir()]
     assert all((site / "numpy_distilbert" / name).exists() for name in ["py.typed", "weights/README.md", *page])
 
 

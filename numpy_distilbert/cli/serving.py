@@ -32,7 +32,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _serve(arguments: argparse.Namespace) -> Result:
     try:
-        from ..server import Limits, serve
+        from ..service.application import serve
+        from ..service.protocol import Limits
     except ImportError as error:
         raise ValueError(f'{error.name} is needed to serve. Run: pip install "numpy-distilbert[serve]"') from error
     limits = Limits(check_integer("--max-body", arguments.max_body, 1), check_integer("--queue", arguments.queue, 1))

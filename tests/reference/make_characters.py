@@ -16,7 +16,7 @@ import tokenizers
 from tokenizers.normalizers import NFD, BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-TARGET = Path(__file__).resolve().parents[2] / "numpy_distilbert" / "characters.py"
+TARGET = Path(__file__).resolve().parents[2] / "numpy_distilbert" / "unicode" / "tables.py"
 SURROGATES = range(0xD800, 0xE000)
 CODES = [code for code in range(sys.maxunicode + 1) if code not in SURROGATES]
 

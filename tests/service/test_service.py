@@ -29,10 +29,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from properties import HealthCheck, given, settings, st
 from uvicorn import Config, Server
 
-from numpy_distilbert import CheckpointError, QuestionAnswerer, server
+from numpy_distilbert import CheckpointError, QuestionAnswerer
 from numpy_distilbert.cli import main
 from numpy_distilbert.qa import Search, span_probabilities
-from numpy_distilbert.server import BATCH_TOKENS, Batcher, Job, Service, Words
+from numpy_distilbert.service import application, batcher, protocol
+from numpy_distilbert.service.application import Service
+from numpy_distilbert.service.batcher import BATCH_TOKENS, Batcher, Job, Words
 
 PROGRAM = [sys.executable, "-m", "numpy_distilbert"]
 TOWER = "The tower is old. Maren Holt kept its log."
@@ -102,7 +104,7 @@ def same(given, expected):
 
 
 def test_the_example_of_its_documentation_is_true(service):
-    text = (Path(__file__).parents[1] / "docs" / "service.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
     body = re.search(r"^    curl \S+ -d '(.+)'$", text, re.MULTILINE)[1]
     expected = json.loads(re.search(r"```json\n(.+)\n```", text)[1])
     given = send(service, body.encode())[2]
@@ -214,7 +216,7 @@ def test_a_word_cut_by_a_window_is_told_once_with_all_its_characters(embedded):
 
 
 def test_the_probability_of_a_word_is_that_of_all_its_pieces(embedded, monkeypatch):
-    monkeypatch.setattr(server, "LOWEST", 0)
+    monkeypatch.setattr(batcher, "LOWEST", 0)
     words = Words("Unsinkability, said Maren Holtzclaw.", embedded.options({}))
     (window,) = embedded.windows("Who said unsinkability?", words.context, embedded.options({}))
     ((start_logits, end_logits),) = embedded.logits([window.ids])
@@ -237,7 +239,7 @@ def test_what_is_not_there_or_not_meant_so(service):
     assert send(service, None, "/nowhere", "GET")[::2] == (404, {"error": "Not Found"})
     assert send(service, None, "/", "PUT")[::2] == (405, {"error": "Method Not Allowed"})
     assert send(service, None, "/words", "GET")[0] == 405
-    for name in ("../server.py", "%2e%2e/server.py", "..%2fserver.py", "server.py", ""):
+    for name in ("../application.py", "%2e%2e/application.py", "..%2fapplication.py", "application.py", ""):
         assert send(service, None, f"/page/{name}", "GET")[0] == 404
 
 
@@ -248,7 +250,7 @@ def test_files_of_the_page_are_what_they_say(service, name):
         response = opened.getresponse()
         assert response.status == 200 and response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Cache-Control"] == "no-cache"
-        assert response.read() == (server.PAGE / name).read_bytes()
+        assert response.read() == (application.PAGE / name).read_bytes()
 
 
 def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
@@ -485,8 +487,8 @@ def test_a_pass_that_fails_is_the_end_of_its_jobs_alone(shallow):
 def in_a_thread(qa, queue=128):
     """The service in this process, so that its limits on time can be set."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        service = Service(qa, "mine", server.Limits(2_000_000, queue))
-        uvicorn = Server(Config(service.application(), http=server.Connection, log_level="critical"))
+        service = Service(qa, "mine", protocol.Limits(2_000_000, queue))
+        uvicorn = Server(Config(service.application(), http=protocol.Connection, log_level="critical"))
         thread = threading.Thread(target=uvicorn.run, args=([listener],))
         thread.start()
         try:
@@ -499,13 +501,13 @@ def in_a_thread(qa, queue=128):
 def test_the_end_of_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(shallow, monkeypatch):
     seen = []
 
-    class Seen(server.Connection):
+    class Seen(protocol.Connection):
         def connection_made(self, transport):
             super().connection_made(transport)
             accepted = transport.get_extra_info("socket")
             seen.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(server, "Connection", Seen)
+    monkeypatch.setattr(protocol, "Connection", Seen)
     with in_a_thread(shallow) as url:
         assert send(url, None, "/healthz", "GET")[0] == 200
     assert len(seen) == 1 and all(seen)
@@ -539,7 +541,7 @@ def test_what_fails_inside_is_a_500_and_the_service_goes_on(shallow):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(shallow, monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.2)
     with in_a_thread(shallow) as url, connection(url) as opened:
         opened.putrequest("POST", "/")
         opened.putheader("Content-Length", "100")
@@ -551,12 +553,12 @@ def test_a_body_that_does_not_come_is_not_waited_for(shallow, monkeypatch):
 
 def test_an_answer_that_takes_too_long_is_given_up(shallow, monkeypatch):
     qa = Counting(shallow)
-    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.2)
     with in_a_thread(qa) as url:
         qa.may_pass.clear()
         status, headers, answer = send(url, asking(context=LONG))
         assert (status, headers["Retry-After"]) == (503, "1") and "within 0.2 s" in answer["error"]
-        monkeypatch.setattr(server, "ANSWER_SECONDS", 60)
+        monkeypatch.setattr(protocol, "ANSWER_SECONDS", 60)
         assert_only_the_next_is_computed(qa, url)
 
 
@@ -613,7 +615,7 @@ def test_who_sends_a_second_request_and_hangs_up_frees_its_slot(shallow):
 
 def test_texts_together_are_limited(shallow, monkeypatch):
     qa = Counting(shallow)
-    monkeypatch.setattr(server, "ALL_CHARACTERS", len(LONG) + 100)
+    monkeypatch.setattr(application, "ALL_CHARACTERS", len(LONG) + 100)
     with in_a_thread(qa) as url:
         qa.may_pass.clear()
         with connection(url) as opened:
@@ -629,7 +631,7 @@ def test_texts_together_are_limited(shallow, monkeypatch):
 
 
 def test_a_connection_without_a_request_is_closed(shallow, monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.2)
     with in_a_thread(shallow) as url:
         host, port = url.removeprefix("http://").split(":")
         for sent in (b"", b"GET / HTTP/1.1\r\nHost:"):
@@ -729,7 +731,7 @@ sys.exit(cli.main())
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_under_load_ends_it_after_what_was_being_answered(number, shallow_model, monkeypatch):
-    monkeypatch.setattr("test_server.PROGRAM", [sys.executable, "-c", SLOW])
+    monkeypatch.setattr("test_service.PROGRAM", [sys.executable, "-c", SLOW])
     with running("--model", str(shallow_model)) as (url, process):
         opened = [http.client.HTTPConnection(url.removeprefix("http://"), timeout=60) for _ in range(32)]
         for one in opened:
@@ -750,10 +752,10 @@ def test_a_signal_under_load_ends_it_after_what_was_being_answered(number, shall
 @posix
 def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
     program = (
-        "import sys; from numpy_distilbert import cli, server; "
-        "server.REQUEST_SECONDS = server.ANSWER_SECONDS = 0.5; sys.exit(cli.main())"
+        "import sys; from numpy_distilbert import cli; from numpy_distilbert.service import application; "
+        "application.REQUEST_SECONDS = application.ANSWER_SECONDS = 0.5; sys.exit(cli.main())"
     )
-    monkeypatch.setattr("test_server.PROGRAM", [sys.executable, "-c", program])
+    monkeypatch.setattr("test_service.PROGRAM", [sys.executable, "-c", program])
     with running() as (url, process):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=0.5) as deaf:
@@ -782,7 +784,7 @@ def interrupt():
 def test_signals_mean_what_they_meant_when_the_service_has_ended(shallow, ends):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with socket.create_server(("127.0.0.1", 0)) as listener, suppress(KeyboardInterrupt):
-        server.serve(shallow, "mine", listener, server.Limits(2_000_000, 128), ends)
+        application.serve(shallow, "mine", listener, protocol.Limits(2_000_000, 128), ends)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -813,8 +815,8 @@ def test_a_port_that_is_taken_is_one_line(capsys):
 
 
 def test_without_the_extra_it_is_named(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "numpy_distilbert.server")
-    monkeypatch.delattr("numpy_distilbert.server")
+    monkeypatch.delitem(sys.modules, "numpy_distilbert.service.application")
+    monkeypatch.delattr("numpy_distilbert.service.application")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     assert main(["serve"]) == 2
     assert 'pip install "numpy-distilbert[serve]"' in capsys.readouterr().err

@@ -8,7 +8,7 @@ pytest.importorskip("playwright", reason="needs the extra 'test'")
 pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
 
 from playwright.sync_api import expect, sync_playwright
-from test_server import TOWER, held, running, wait_until
+from test_service import TOWER, held, running, wait_until
 
 expect.set_options(timeout=60_000)  # milliseconds; a busy machine is no failure
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,0 +1,1 @@
+"""Questions over HTTP, those that wait together answered together, and a page to ask them on."""

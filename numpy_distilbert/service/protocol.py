@@ -1,0 +1,154 @@
+"""What clients send and are sent: requests read and checked, answers and refusals in JSON.
+
+What is taken is limited so that memory and time are: bytes and seconds of a body, characters of a text and of all texts
+together, requests at a time, seconds of an answer.
+
+Source: requests and answers are those of the hub's question-answering task, which huggingface_hub's InferenceClient
+speaks.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..inputs import read_pair
+from ..qa import Options, QuestionAnswerer
+from .batcher import Job
+
+TEXT_CHARACTERS = 500_000  # of a question or a context
+MOST = {
+    "top_k": 100,
+    "max_answer_len": 100,
+}  # of an answer's length in characters there is no limit but that of its words
+REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, for the service to answer it
+RETRY_SECONDS = DISCONNECT_SECONDS = 1
+ERROR_CHARACTERS = 300
+
+
+class Limits(NamedTuple):
+    """What a service takes: bytes of a request's body; requests at a time, those being answered included."""
+
+    max_body: int
+    queue: int
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body. Raises HTTPException: 408 it does not come, 413 it is too long."""
+    try:
+        return await asyncio.wait_for(_whole_body(request, limit), REQUEST_SECONDS)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, f"The body did not arrive within {REQUEST_SECONDS} s.") from None
+
+
+async def _whole_body(request: Request, limit: int) -> bytes:
+    """One that is too long is read to its end, or its sender would not read why it is refused."""
+    body, size = bytearray(), 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= limit:
+            body += part
+    if size > limit:
+        raise HTTPException(413, f"The body has {size} bytes, at most {limit} are taken.")
+    return bytes(body)
+
+
+def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Options]:
+    """Question, context and options of {"inputs": {"question", "context"}, "parameters": {...}}.
+
+    The hub's own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 not that.
+    """
+    try:
+        request = json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"The body is not JSON in UTF-8 ({error}).") from error
+    try:
+        if not isinstance(request, Mapping) or "inputs" not in request:
+            raise ValueError('The body must be {"inputs": {"question": ..., "context": ...}, "parameters": {...}}.')
+        for name in request:
+            if name not in ("inputs", "parameters", "options"):
+                raise ValueError(f"{name} has no meaning here. Give inputs and parameters.")
+        question, context = read_pair(request["inputs"], "inputs")
+        parameters = request.get("parameters")
+        if not isinstance(parameters, Mapping | None):
+            raise TypeError(f"parameters must be an object, got {type(parameters).__name__}.")
+        options = qa.options(parameters or {})
+        if options.batch_size is not None:
+            raise ValueError("batch_size has no meaning here. Leave it out.")
+        for name, most in MOST.items():
+            if getattr(options, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(options, name)}.")
+    except (TypeError, ValueError) as error:
+        raise HTTPException(422, str(error)[:ERROR_CHARACTERS]) from error
+    for name, text in (("question", question), ("context", context)):
+        if len(text) > TEXT_CHARACTERS:
+            raise HTTPException(413, f"{name} has {len(text)} characters, at most {TEXT_CHARACTERS} are taken.")
+    return question, context, options
+
+
+async def wait_for(job: Job, request: Request) -> Response:
+    """Its answer, if it comes in time. Raises ClientDisconnect, or HTTPException 503; then the job is cancelled."""
+    answer = asyncio.wrap_future(job.answer)
+    gone = asyncio.create_task(client_disconnected(request))
+    either: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(either, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return Response(answer.result(), media_type="application/json")
+        if gone.done():
+            raise ClientDisconnect
+        raise busy(f"There was no answer within {ANSWER_SECONDS} s. Send a shorter text, or try again.")
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def client_disconnected(request: Request) -> None:
+    """Returns when the client has."""
+    while True:
+        with suppress(asyncio.TimeoutError):  # uvicorn reads on, and sees who is gone, with each call
+            if (await asyncio.wait_for(request.receive(), DISCONNECT_SECONDS))["type"] == "http.disconnect":
+                return
+
+
+def busy(message: str) -> HTTPException:
+    """For what may go well a little later."""
+    return HTTPException(503, message, {"Retry-After": str(RETRY_SECONDS)})
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Of ASCII, as a text may hold half a surrogate pair, which UTF-8 cannot."""
+    return Response(json.dumps(value), status, headers, "application/json")
+
+
+async def refusal(_: Request, error: HTTPException) -> Response:
+    """{"error": what was wrong}."""
+    return json_response({"error": error.detail}, error.status_code, error.headers)
+
+
+async def failure(_: Request, error: Exception) -> Response:
+    """The same for what should not happen; uvicorn logs it."""
+    return json_response({"error": f"The service failed ({type(error).__name__}). Its log says more."}, 500)
+
+
+class Connection(H11Protocol):
+    """A connection that is closed if no request comes: uvicorn would wait for ever for the first."""
+
+    def connection_made(self, transport: Any) -> None:
+        """As the base class."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_SECONDS, self._close_if_silent)
+        # Without it an answer waits until the client has acknowledged its head. asyncio sets it on sockets of its own.
+        with suppress(OSError):  # macOS refuses when the client has gone already
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
