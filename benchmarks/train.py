@@ -27,9 +27,9 @@ from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.runtime.threads import n_cores
 from numpy_distilbert.squad import read_questions
 from numpy_distilbert.training.data import Example, batches, training_windows
+from numpy_distilbert.training.hyperparameters import Hyperparameters
 from numpy_distilbert.training.loop import train, trainable
 from numpy_distilbert.training.optimiser import State
-from numpy_distilbert.training.settings import Settings
 
 QUESTIONS, WARM, STEPS, BATCH_TOKENS = 4000, 2, 8, 4096
 
@@ -49,12 +49,12 @@ def chosen(windows: list[Example], like: bool) -> list[Example]:
     return [middle[i] for i in picked[:count]]
 
 
-def ours(qa: QuestionAnswerer, windows: list[Example], settings: Settings) -> Callable[[], int]:
+def ours(qa: QuestionAnswerer, windows: list[Example], settings: Hyperparameters) -> Callable[[], int]:
     going = train(qa.model, windows, settings, State(trainable(qa.model, settings.freeze_words)))
     return lambda: next(going)[2]
 
 
-def pytorch(qa: QuestionAnswerer, windows: list[Example], settings: Settings) -> Callable[[], int]:
+def pytorch(qa: QuestionAnswerer, windows: list[Example], settings: Hyperparameters) -> Callable[[], int]:
     import torch
     from transformers import DistilBertForQuestionAnswering
 
@@ -88,7 +88,7 @@ def turn(arguments: argparse.Namespace) -> None:
     qa = QuestionAnswerer.from_pretrained()
     ids, answers, _ = training_windows(read_questions(arguments.squad, [])[:QUESTIONS], qa)
     windows = chosen([Example(*window) for window in zip(ids, answers, strict=True)], arguments.like)
-    settings = Settings(batch_tokens=BATCH_TOKENS, dropout=arguments.dropout, freeze_words=True, epochs=2)
+    settings = Hyperparameters(batch_tokens=BATCH_TOKENS, dropout=arguments.dropout, freeze_words=True, epochs=2)
     step = {"ours": ours, "pytorch": pytorch}[arguments.turn](qa, windows, settings)
     for _ in range(WARM):
         step()

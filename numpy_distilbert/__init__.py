@@ -11,10 +11,12 @@ __version__ = "0.1.0"
 from .checkpoint import Checkpoint, CheckpointError
 from .model import DistilBertForQuestionAnswering, DistilBertModel
 from .qa import QuestionAnswerer, pipeline
+from .spans import Answer
 from .tokenizer import Tokenizer
 from .vectors import encode
 
 __all__ = [
+    "Answer",
     "Checkpoint",
     "CheckpointError",
     "DistilBertForQuestionAnswering",

@@ -1,14 +1,86 @@
-"""What is asked: the question and its context in the arguments of a call, in a row of a file, in a request.
+"""What is asked: the question and its context in the arguments of a call, a row of a file or a request; and how.
 
 Source: the forms are those of transformers 5.2.0, pipeline("question-answering"), and of its 4.x releases.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
-from .arguments import check_text
+from .arguments import check_bool, check_integer, check_text
+from .tokenizer import MIN_WINDOW
 
+MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
 Pair = tuple[str, str]  # question and context
+
+
+class OtherOptions(TypedDict, total=False):
+    """Options, without the one that decides what a call returns."""
+
+    doc_stride: int | None
+    max_answer_len: int | None
+    max_seq_len: int | None
+    max_question_len: int | None
+    handle_impossible_answer: bool | None
+    align_to_words: bool | None
+    batch_size: int | None
+
+
+class Options(OtherOptions, total=False):
+    """How a question is to be answered, as far as a caller says; None stands for the default.
+
+    Lengths are in tokens; names and defaults are those of transformers 5.2.0. top_k (1): how many answers. max_seq_len
+    (384, or what the model allows), doc_stride (128, at most half of max_seq_len): a context that does not fit beside
+    the question in max_seq_len is read in windows that overlap by doc_stride. max_answer_len (15), max_question_len
+    (64): the longest answer; what is read of a question. handle_impossible_answer (False): the empty answer competes
+    too. align_to_words (True): answers are widened to whole words. batch_size: the most windows that go through the
+    model together (a pool of them).
+    """
+
+    top_k: int | None
+
+
+class Settings(NamedTuple):
+    """How a question is answered: Options, checked, with every default filled in."""
+
+    top_k: int
+    doc_stride: int
+    max_answer_len: int
+    max_seq_len: int
+    max_question_len: int
+    handle_impossible_answer: bool
+    align_to_words: bool
+    batch_size: int | None
+
+
+def read_options(options: Mapping[str, Any], positions: int, model_max_length: int | None) -> Settings:
+    """The settings that options ask for of a model with so many positions.
+
+    model_max_length: of the tokenizer. Raises TypeError if there is no such option, else TypeError or ValueError that
+    names the option and what it must be.
+    """
+    for name in options:
+        if name not in Settings._fields:
+            raise TypeError(f"{name} has no meaning here. Leave it out. The options are {', '.join(Settings._fields)}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    max_seq_len = given.get("max_seq_len", min(MAX_SEQ_LEN, positions, model_max_length or MAX_SEQ_LEN))
+    check_bool("handle_impossible_answer", given.get("handle_impossible_answer", False))
+    check_bool("align_to_words", given.get("align_to_words", True))
+    max_seq_len = check_integer("max_seq_len", max_seq_len, MIN_WINDOW)
+    if max_seq_len > positions:
+        raise ValueError(f"max_seq_len must be at most {positions}, the positions of the model, got {max_seq_len}.")
+    doc_stride = check_integer("doc_stride", given.get("doc_stride", min(DOC_STRIDE, max_seq_len // 2)), 0)
+    if doc_stride >= max_seq_len:
+        raise ValueError(f"doc_stride must be less than max_seq_len ({max_seq_len}), got {doc_stride}.")
+    return Settings(
+        top_k=check_integer("top_k", given.get("top_k", 1), 1),
+        doc_stride=doc_stride,
+        max_answer_len=check_integer("max_answer_len", given.get("max_answer_len", 15), 1),
+        max_seq_len=max_seq_len,
+        max_question_len=check_integer("max_question_len", given.get("max_question_len", 64), 1),
+        handle_impossible_answer=given.get("handle_impossible_answer", False),
+        align_to_words=given.get("align_to_words", True),
+        batch_size=check_integer("batch_size", given["batch_size"], 1) if "batch_size" in given else None,
+    )
 
 
 def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pair] | Iterator[Pair]:

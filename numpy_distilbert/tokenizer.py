@@ -163,6 +163,9 @@ class Tokenizer:
         self._words: dict[str, Word] = {}
         self._remembered = 0
 
+    def __repr__(self) -> str:
+        return f"Tokenizer({len(self._pieces)} pieces, {'uncased' if self.lowercase else 'cased'})"
+
     @classmethod
     def from_pretrained(
         cls,

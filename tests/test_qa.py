@@ -15,7 +15,9 @@ from properties import given, settings, st
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
 from numpy_distilbert.checkpoint import hub
-from numpy_distilbert.qa import POOL_TOKENS, Answer, Options, best_spans, span_probabilities
+from numpy_distilbert.inputs import Settings
+from numpy_distilbert.qa import POOL_TOKENS
+from numpy_distilbert.spans import Answer, best_spans, span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))
 ISLAND = ANSWERS["ISLAND"]
@@ -456,7 +458,7 @@ def test_bad_inputs_are_named(inputs, keywords, error, message, embedded):
 
 
 def test_none_stands_for_the_default(embedded):
-    assert embedded(**TWO[0], **dict.fromkeys(Options._fields)) == embedded(**TWO[0])
+    assert embedded(**TWO[0], **dict.fromkeys(Settings._fields)) == embedded(**TWO[0])
 
 
 @pytest.mark.parametrize("batch_size, rows", [(None, [7]), (3, [3, 3, 1]), (9, [7])])

@@ -10,7 +10,8 @@ from pathlib import Path
 from .. import squad
 from ..arguments import check_integer
 from ..files import write_whole
-from ..qa import Answer, QuestionAnswerer
+from ..qa import QuestionAnswerer
+from ..spans import Answer
 from .terminal import (
     MODEL_HELP,
     Result,

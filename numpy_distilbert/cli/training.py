@@ -14,10 +14,10 @@ from ..checkpoint import Checkpoint, hub
 from ..qa import QuestionAnswerer
 from ..runtime.threads import n_cores
 from ..training.data import Example, integers_sha256, read_logits, training_windows, with_teachers, write_logits
+from ..training.hyperparameters import Hyperparameters
 from ..training.loop import train, trainable
 from ..training.optimiser import CURVE, State
 from ..training.output import STATE, is_trained, remove_leftovers, write_checkpoint
-from ..training.settings import Settings
 from .answering import predict
 from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, on_terminal, progress, read_squad, warn
 
@@ -31,7 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
         "SIGTERM, or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher "
         "instead.",
     )
-    settings = Settings()
+    settings = Hyperparameters()
     distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
     distill.add_argument(
         "--init", metavar="MODEL", help="where to begin; with --write-logits the teacher: " + MODEL_HELP
@@ -67,7 +67,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _distill(arguments: argparse.Namespace) -> Result:
-    settings = Settings(*(getattr(arguments, name) for name in Settings._fields))
+    settings = Hyperparameters(*(getattr(arguments, name) for name in Hyperparameters._fields))
     settings.check()
     check_integer("--save-every", arguments.save_every, 1)
     if arguments.limit is not None:
@@ -114,7 +114,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
 def _train(
     qa: QuestionAnswerer,
     windows: list[Example],
-    settings: Settings,
+    settings: Hyperparameters,
     folder: Path,
     source: Checkpoint,
     about: dict[str, Any],

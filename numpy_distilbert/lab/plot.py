@@ -11,8 +11,10 @@ import numpy as np
 from ..arguments import Array, check_integer
 from ..checkpoint import Checkpoint
 from ..files import write_whole
+from ..inputs import read_options
 from ..model import DistilBertForQuestionAnswering
-from ..qa import Options, best_spans, check_finite, in_context, span_probabilities, token_span
+from ..qa import check_finite
+from ..spans import best_spans, in_context, span_probabilities, token_span
 from ..tokenizer import Encoding, Tokenizer
 from .record import one_window
 
@@ -57,7 +59,8 @@ def show(
     start, end = (span_probabilities(logits[0], encoding) for logits in (output.start_logits, output.end_logits))
     of_layers = cast(tuple[Array, ...], output.attentions)
     attentions = of_layers[-1 if layer is None else layer][0]  # (n_heads, queries, keys)
-    score, first, last = next(best_spans(start, end, encoding, Options().max_answer_len, 1))
+    settings = read_options({}, model.config.max_position_embeddings, tokenizer.model_max_length)
+    score, first, last = next(best_spans(start, end, encoding, settings.max_answer_len, 1))
     low, high = token_span(encoding, first, last)
     picture = _picture(
         encoding,

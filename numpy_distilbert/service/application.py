@@ -134,15 +134,15 @@ class Service:
         characters = 0
         try:
             body = await read_body(request, self._limits.max_body)
-            question, context, options = read_question(self._qa, body)
+            question, context, settings = read_question(self._qa, body)
             characters = len(question) + len(context)
             self._characters += characters
             if self._characters > ALL_CHARACTERS:
                 raise busy(
                     f"The texts of {self._held - 1} requests are all it can hold. Try again in {RETRY_SECONDS} s."
                 )
-            windows = await asyncio.to_thread(self._qa.windows, question, context, options)
-            job = Job(windows, kind(context, options))
+            windows = await asyncio.to_thread(self._qa.windows, question, context, settings)
+            job = Job(windows, kind(context, settings))
             self._batcher.put(job)
             return await wait_for(job, request)
         except ClientDisconnect:

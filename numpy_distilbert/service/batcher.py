@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import Array
-from ..qa import Options, QuestionAnswerer, Search, span_probabilities
+from ..inputs import Settings
+from ..qa import QuestionAnswerer, Search
+from ..spans import span_probabilities
 from ..tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
@@ -26,8 +28,8 @@ LOWEST = 1e-4  # probability of a word that is told
 class Words(Search):
     """A search that also tells how probable it is that each word starts the answer, and that it ends it."""
 
-    def __init__(self, context: str, options: Options) -> None:
-        super().__init__(context, options)
+    def __init__(self, context: str, settings: Settings) -> None:
+        super().__init__(context, settings)
         self._words: dict[int | None, tuple[int, int, Array]] = {}  # by number: first and last character, probabilities
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:

@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..inputs import read_pair
-from ..qa import Options, QuestionAnswerer
+from ..inputs import Settings, read_pair
+from ..qa import QuestionAnswerer
 from .batcher import Job
 
 TEXT_CHARACTERS = 500_000  # of a question or a context
@@ -60,8 +60,8 @@ async def _whole_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Options]:
-    """Question, context and options of {"inputs": {"question", "context"}, "parameters": {...}}.
+def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings]:
+    """Question, context and settings of {"inputs": {"question", "context"}, "parameters": {...}}.
 
     The hub's own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 not that.
     """
@@ -79,18 +79,18 @@ def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Options]
         parameters = request.get("parameters")
         if not isinstance(parameters, Mapping | None):
             raise TypeError(f"parameters must be an object, got {type(parameters).__name__}.")
-        options = qa.options(parameters or {})
-        if options.batch_size is not None:
+        settings = qa.settings(parameters or {})
+        if settings.batch_size is not None:
             raise ValueError("batch_size has no meaning here. Leave it out.")
         for name, most in MOST.items():
-            if getattr(options, name) > most:
-                raise ValueError(f"{name} must be at most {most}, got {getattr(options, name)}.")
+            if getattr(settings, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(settings, name)}.")
     except (TypeError, ValueError) as error:
         raise HTTPException(422, str(error)[:ERROR_CHARACTERS]) from error
     for name, text in (("question", question), ("context", context)):
         if len(text) > TEXT_CHARACTERS:
             raise HTTPException(413, f"{name} has {len(text)} characters, at most {TEXT_CHARACTERS} are taken.")
-    return question, context, options
+    return question, context, settings
 
 
 async def wait_for(job: Job, request: Request) -> Response:

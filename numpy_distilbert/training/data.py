@@ -14,7 +14,7 @@ from ..files import write_whole
 from ..qa import QuestionAnswerer
 from ..squad import Question
 from ..tokenizer import Encoding
-from .settings import Settings
+from .hyperparameters import Hyperparameters
 
 
 class Example(NamedTuple):
@@ -44,7 +44,7 @@ def training_windows(
             continue
         start += len(text) - len(text.lstrip())
         end = start + len(text.strip())
-        read = list(qa.windows(question.question, question.context, qa.options({})))
+        read = list(qa.windows(question.question, question.context, qa.settings({})))
         found = [_answer_tokens(window, start, end) for window in read]
         if not any(found):
             bad.append(question.id)
@@ -75,7 +75,7 @@ def with_teachers(
     return [Example(*one) for one in zip(windows, answers, logits or [None] * len(windows), strict=True)]
 
 
-def batches(lengths: Sequence[int], settings: Settings) -> list[list[int]]:
+def batches(lengths: Sequence[int], settings: Hyperparameters) -> list[list[int]]:
     """The windows of every step, drawn without repetition in each epoch, as many as fit in batch_tokens."""
     plan: list[list[int]] = []
     for epoch in range(settings.epochs):

@@ -18,9 +18,9 @@ from ..parameters import Parameters, tree_map
 from ..runtime.threads import Team, balance, threads
 from .data import Example, batches
 from .gradients import loss_and_gradient
+from .hyperparameters import Hyperparameters
 from .loss import Loss
 from .optimiser import State, adamw, learning_rate
-from .settings import Settings
 
 PASS_TOKENS = 1024  # of about which a thread keeps all that is computed on the way forth
 
@@ -40,7 +40,7 @@ def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Para
 
 
 def train(
-    model: DistilBertForQuestionAnswering, windows: Sequence[Example], settings: Settings, state: State
+    model: DistilBertForQuestionAnswering, windows: Sequence[Example], settings: Hyperparameters, state: State
 ) -> Iterator[tuple[int, int, int]]:
     """Train, one step for each item taken: (steps done, steps in all, its tokens).
 
@@ -66,7 +66,7 @@ def train(
 def add_gradients(
     model: DistilBertForQuestionAnswering,
     batch: Sequence[Example],
-    settings: Settings,
+    settings: Hyperparameters,
     step: int,
     gradients: list[Parameters],
     team: Team,

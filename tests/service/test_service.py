@@ -31,10 +31,11 @@ from uvicorn import Config, Server
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer
 from numpy_distilbert.cli import main
-from numpy_distilbert.qa import Search, span_probabilities
+from numpy_distilbert.qa import Search
 from numpy_distilbert.service import application, batcher, protocol
 from numpy_distilbert.service.application import Service
 from numpy_distilbert.service.batcher import BATCH_TOKENS, Batcher, Job, Words
+from numpy_distilbert.spans import span_probabilities
 
 PROGRAM = [sys.executable, "-m", "numpy_distilbert"]
 TOWER = "The tower is old. Maren Holt kept its log."
@@ -185,7 +186,7 @@ def test_words_have_the_probabilities_that_answers_have(service):
 
 
 def test_a_word_of_several_windows_has_its_highest_probability(embedded):
-    context, options = " ".join(SENTENCES), embedded.options({"max_seq_len": 24, "doc_stride": 8})
+    context, options = " ".join(SENTENCES), embedded.settings({"max_seq_len": 24, "doc_stride": 8})
     together, apart = Words(context, options), []
     windows = list(embedded.windows(QUESTIONS[0], context, options))
     assert len(windows) > 2
@@ -202,7 +203,7 @@ def test_a_word_of_several_windows_has_its_highest_probability(embedded):
 
 def test_a_word_cut_by_a_window_is_told_once_with_all_its_characters(embedded):
     context = "We saw Skerryvoretowskiholmen Skerryvoretowskiholmen Skerryvoretowskiholmen there."
-    options = embedded.options({"max_seq_len": 16, "doc_stride": 5})
+    options = embedded.settings({"max_seq_len": 16, "doc_stride": 5})
     words = Words(context, options)
     windows = list(embedded.windows("Who?", context, options))
     for window, logits in zip(windows, embedded.logits([window.ids for window in windows]), strict=True):
@@ -217,8 +218,8 @@ def test_a_word_cut_by_a_window_is_told_once_with_all_its_characters(embedded):
 
 def test_the_probability_of_a_word_is_that_of_all_its_pieces(embedded, monkeypatch):
     monkeypatch.setattr(batcher, "LOWEST", 0)
-    words = Words("Unsinkability, said Maren Holtzclaw.", embedded.options({}))
-    (window,) = embedded.windows("Who said unsinkability?", words.context, embedded.options({}))
+    words = Words("Unsinkability, said Maren Holtzclaw.", embedded.settings({}))
+    (window,) = embedded.windows("Who said unsinkability?", words.context, embedded.settings({}))
     ((start_logits, end_logits),) = embedded.logits([window.ids])
     words.add(window, start_logits, end_logits)
     told = words.result()["words"]
@@ -406,7 +407,7 @@ class Counting(QuestionAnswerer):
 
 
 def job(qa, context, question="Who kept the log?"):
-    options = qa.options({})
+    options = qa.settings({})
     return Job(qa.windows(question, context, options), Search(context, options))
 
 
@@ -439,7 +440,7 @@ def test_a_pass_has_a_budget_of_tokens(shallow):
     qa = Counting(shallow)
     answered(qa, job(qa, LONG[:20_000]))
     windows = len(list(job(shallow, LONG[:20_000]).windows))
-    most = math.ceil(BATCH_TOKENS / shallow.options({}).max_seq_len)
+    most = math.ceil(BATCH_TOKENS / shallow.settings({}).max_seq_len)
     assert qa.passes[:-1] == [most] * (windows // most) and sum(qa.passes) == windows > most
 
 

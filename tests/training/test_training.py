@@ -34,9 +34,9 @@ from numpy_distilbert.training import data, gradients, loop, optimiser
 from numpy_distilbert.training import loss as losses
 from numpy_distilbert.training.data import Example
 from numpy_distilbert.training.gradients import loss_and_gradient
+from numpy_distilbert.training.hyperparameters import Hyperparameters
 from numpy_distilbert.training.loop import trainable
 from numpy_distilbert.training.loss import Loss
-from numpy_distilbert.training.settings import Settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "teacher_pytorch.py"
 EXPECTED = load_file(REFERENCE / "gradients.safetensors")
@@ -249,23 +249,23 @@ def test_the_learning_rate_rises_and_falls():
 def test_every_step_has_its_own_learning_rate(monkeypatch):
     seen = []
     monkeypatch.setattr(loop, "adamw", lambda state, gradients, lr, team: seen.append(lr))
-    model, settings = random_model("odd", "float32"), Settings(epochs=20, batch_tokens=30, lr=1e-3)
+    model, settings = random_model("odd", "float32"), Hyperparameters(epochs=20, batch_tokens=30, lr=1e-3)
     steps = len(list(loop.train(model, windows_of("odd"), settings, optimiser.State(trainable(model, False)))))
     assert seen == [optimiser.learning_rate(step, steps, 1e-3) for step in range(steps)] and len(set(seen)) > 10
 
 
 def test_an_epoch_has_every_window_once():
     lengths = [5, 9, 30, 7, 7, 12] * 9
-    plan = data.batches(lengths, Settings(epochs=2, batch_tokens=40))
+    plan = data.batches(lengths, Hyperparameters(epochs=2, batch_tokens=40))
     drawn = [i for batch in plan for i in batch]
     assert sorted(drawn) == sorted([*range(54)] * 2) and sorted(drawn[:54]) == [*range(54)]
     assert all(sum(lengths[i] for i in batch) <= 40 for batch in plan) and all(plan)
-    assert plan != data.batches(lengths, Settings(epochs=2, batch_tokens=40, seed=1))
-    assert data.batches([99], Settings(batch_tokens=40)) == [[0]]
+    assert plan != data.batches(lengths, Hyperparameters(epochs=2, batch_tokens=40, seed=1))
+    assert data.batches([99], Hyperparameters(batch_tokens=40)) == [[0]]
 
 
 def test_every_epoch_has_an_order_of_its_own():
-    plan = data.batches([7] * 54, Settings(epochs=3, batch_tokens=40))
+    plan = data.batches([7] * 54, Hyperparameters(epochs=3, batch_tokens=40))
     drawn = [i for batch in plan for i in batch]
     assert len({tuple(drawn[first : first + 54]) for first in (0, 54, 108)}) == 3
 
@@ -354,7 +354,7 @@ def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_b
         seen.append([sum(parts) for parts in zip(*(tree_leaves(one) for one in gradients), strict=True)])
 
     monkeypatch.setattr(loop, "adamw", adamw)
-    settings = Settings(batch_tokens=10**6, dropout=0, alpha=given.ALPHA, temperature=given.TEMPERATURE)
+    settings = Hyperparameters(batch_tokens=10**6, dropout=0, alpha=given.ALPHA, temperature=given.TEMPERATURE)
     state = optimiser.State(trainable(model, False))
     list(loop.train(model, windows, settings, state))
     assert state.losses == [pytest.approx(loss, rel=1e-12)]
@@ -373,7 +373,7 @@ def test_threads_draw_different_dropout(monkeypatch, two_blas_threads):
     monkeypatch.setattr(loop, "loss_and_gradient", record)
     windows = [Example(np.arange(1, 9), (1, 2)) for _ in range(2)]
     model = random_model("odd", "float32")
-    list(loop.train(model, windows, Settings(), optimiser.State(trainable(model, False))))
+    list(loop.train(model, windows, Hyperparameters(), optimiser.State(trainable(model, False))))
     assert len(set(seen)) == 2
 
 
@@ -394,7 +394,7 @@ def test_every_step_and_pack_has_a_dropout_of_its_own(monkeypatch):
 
     monkeypatch.setattr(loop, "loss_and_gradient", record)
     monkeypatch.setattr(loop, "PASS_TOKENS", 8)
-    settings = Settings(batch_tokens=24, dropout=0.25)
+    settings = Hyperparameters(batch_tokens=24, dropout=0.25)
     for seed in (0, 0, 1):
         list(loop.train(model, windows, settings._replace(seed=seed), optimiser.State(trainable(model, False))))
     first, again, other = ({draw for *_, draw in seen[i : i + 6]} for i in (0, 6, 12))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..arguments import check_integer
 
 
-class Settings(NamedTuple):
+class Hyperparameters(NamedTuple):
     """How to train.
 
     epochs: how often every window is seen; lr: the highest learning rate, reached after a warm-up and followed by a
@@ -23,7 +23,7 @@ class Settings(NamedTuple):
     freeze_words: bool = False
 
     def check(self) -> None:
-        """Raises ValueError or TypeError that names the setting and what it must be."""
+        """Raises ValueError or TypeError that names the value and what it must be."""
         for name in ("epochs", "batch_tokens"):
             check_integer(name, getattr(self, name), 1)
         check_integer("seed", self.seed, 0)

@@ -1,0 +1,115 @@
+"""Logits to probabilities, spans, and the answer that is the text of one.
+
+Source: Chen et al. 2017, section 3.2; ties and widths as in the question-answering pipeline of transformers 5.2.0.
+"""
+
+import html
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from .arguments import Array
+from .kernels import softmax
+from .tokenizer import Encoding
+
+NOTEBOOK_CHARACTERS = 300  # characters of the context to either side of an answer in a notebook
+
+
+class Answer(dict[str, Any]):
+    """A span of a context: {"score": float, "start": int, "end": int, "answer": str}, answer == context[start:end].
+
+    score is its probability within its window, or the sum of them where the same text was found several times.
+    The values are attributes too. A notebook shows the answer marked in its context; to a program it is a dict.
+    """
+
+    __slots__ = ("context",)
+
+    def __init__(self, score: float, start: int, end: int, context: str) -> None:
+        super().__init__(score=score, start=start, end=end, answer=context[start:end])
+        self.context = context
+
+    @property
+    def answer(self) -> str:
+        """The text of the answer, "" if there is none."""
+        return str(self["answer"])
+
+    @property
+    def score(self) -> float:
+        """Its probability within its window, or a sum of them."""
+        return float(self["score"])
+
+    @property
+    def start(self) -> int:
+        """Where it begins in the context, in characters."""
+        return int(self["start"])
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the context."""
+        return int(self["end"])
+
+    def _repr_html_(self) -> str:
+        start, end = self["start"], self["end"]
+        before = "…" * (start > NOTEBOOK_CHARACTERS) + self.context[max(0, start - NOTEBOOK_CHARACTERS) : start]
+        behind = self.context[end : end + NOTEBOOK_CHARACTERS] + "…" * (len(self.context) - end > NOTEBOOK_CHARACTERS)
+        marked = f"<mark>{html.escape(self['answer'])}</mark>" if self["answer"] else "<em>(no answer)</em> "
+        return (
+            f'<div style="white-space: pre-wrap">{html.escape(before)}{marked}{html.escape(behind)}</div>'
+            f"<div><small>score {self['score']:.4f}</small></div>"
+        )
+
+
+def in_context(window: Encoding) -> NDArray[np.bool_]:
+    """Which tokens are of the context, (sequence,)."""
+    return np.array([sequence == 1 for sequence in window.sequence_ids])
+
+
+def span_probabilities(logits: Array, window: Encoding) -> Array:
+    """Softmax over the context and [CLS], which stands for "no answer"; every other token gets 0.
+
+    logits: (sequence,) -> (sequence,).
+    """
+    answerable = in_context(window)
+    answerable[0] = True
+    return softmax(np.where(answerable, logits, -np.inf))
+
+
+def best_spans(
+    start: Array, end: Array, window: Encoding, max_answer_len: int, count: int
+) -> Iterator[tuple[float, int, int]]:
+    """The count most probable spans of the context, best first: (probability, first token, last token).
+
+    start, end: (sequence,) probabilities. A span's is start[first] * end[last], for first <= last and at most
+    max_answer_len tokens. Source: Chen et al. 2017, section 3.2.
+    """
+    context = np.flatnonzero(in_context(window))
+    length = min(max_answer_len, len(context))
+    if not length:
+        return
+    ends = np.pad(end[context], (0, length - 1), constant_values=-1.0)  # -1: beyond the context
+    ends = sliding_window_view(ends, length)  # (first token, further tokens)
+    scores = np.where(ends < 0, -1.0, start[context, None] * ends).ravel()
+    count = min(count, int(np.count_nonzero(scores >= 0)))
+    threshold = np.partition(scores, -count)[-count]
+    best = np.flatnonzero(scores >= threshold)
+    for span in best[np.argsort(-scores[best], kind="stable")][:count]:
+        first, further = divmod(int(span), length)
+        yield float(scores[span]), int(context[first]), int(context[first + further])
+
+
+def token_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
+    """The characters from the first to the last token."""
+    return window.offsets[first][0], window.offsets[last][1]
+
+
+def word_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
+    """The characters of all words from the first to the last token, as far as the window holds them."""
+    words = window.word_ids
+    while words[first - 1] == words[first]:
+        first -= 1
+    while words[last + 1] == words[last]:
+        last += 1
+    return token_span(window, first, last)
