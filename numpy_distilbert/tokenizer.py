@@ -9,10 +9,8 @@ Hugging Face tokenizers library (BertNormalizer, BertPreTokenizer, WordPiece), w
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from os import PathLike
 from typing import NamedTuple
 
@@ -20,15 +18,11 @@ import regex
 
 from .arguments import check_bool, check_integer, check_text
 from .checkpoint import Checkpoint, CheckpointError
+from .unicode.normalise import normalise
 from .unicode.tables import (
     ACCENTED_PUNCTUATION,
     CJK,
-    LOWER_LETTERS,
-    NONSPACING,
     PUNCTUATION,
-    REMOVED,
-    SETTLED,
-    UPPER_LETTERS,
     WHITESPACE,
 )
 
@@ -49,12 +43,6 @@ TIDIED = (
     (" 've", "'ve"),
     (" 're", "'re"),
 )
-
-is_dropped = regex.compile(f"[{REMOVED}{WHITESPACE}]").match
-is_nonspacing = regex.compile(f"[{NONSPACING}]").match
-is_settled = regex.compile(f"[{SETTLED}]").match
-newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS, strict=True))
-
 Span = tuple[int, int]  # start and end in characters
 Word = tuple[tuple[int, ...], tuple[Span, ...]]  # ids of its pieces, and their spans from the beginning of the part
 
@@ -90,16 +78,16 @@ class Encoding:
         return None
 
 
-class Tokens(NamedTuple):
+class Pieces(NamedTuple):
     """A text without [CLS] and [SEP]; the lists are those of Encoding."""
 
     ids: list[int]
     offsets: list[Span]
     word_ids: list[int]
 
-    def cut(self, start: int, stop: int) -> "Tokens":
+    def slice(self, start: int, stop: int) -> "Pieces":
         """Those from start up to stop."""
-        return Tokens(self.ids[start:stop], self.offsets[start:stop], self.word_ids[start:stop])
+        return Pieces(self.ids[start:stop], self.offsets[start:stop], self.word_ids[start:stop])
 
 
 class Tokenizer:
@@ -230,12 +218,12 @@ class Tokenizer:
             max_question_length = max_length
         max_question_length = check_integer("max_question_length", max_question_length, 1)
         room = max_length - 3
-        asked = self._tokens(question).cut(0, min(max_question_length, room - 1))
+        asked = self._tokens(question).slice(0, min(max_question_length, room - 1))
         room -= len(asked.ids)
         step = max(1, room - stride)
         text = self._tokens(context)
         starts = range(0, max(1, len(text.ids) - room + step), step)
-        return (self._encoding(asked, text.cut(start, start + room)) for start in starts)
+        return (self._encoding(asked, text.slice(start, start + room)) for start in starts)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
@@ -257,7 +245,7 @@ class Tokenizer:
             text.append(piece)
         return "".join(text)
 
-    def _tokens(self, text: str) -> Tokens:
+    def _tokens(self, text: str) -> Pieces:
         ids: list[int] = []
         offsets: list[Span] = []
         word_ids: list[int] = []
@@ -272,7 +260,7 @@ class Tokenizer:
                     word_ids.append(words)
                 words += 1
             at += len(part)
-        return Tokens(ids, offsets, word_ids)
+        return Pieces(ids, offsets, word_ids)
 
     def _parts(self, text: str) -> list[str]:
         """The text cut into words, each with the space before it, further white space and special tokens."""
@@ -322,14 +310,9 @@ class Tokenizer:
         word = part[1:] if part[0] == " " else part
         if word.isascii() and word.isalnum():
             return word.lower() if self.lowercase else word, range(len(part) - len(word), len(part))
-        characters = [(c, origin) for origin, c in enumerate(part) if not is_dropped(c)]
-        if self.strip_accents:
-            characters = [(c, origin) for c, origin in decompose(characters) if not is_nonspacing(c)]
-        if self.lowercase:
-            characters = [(low, origin) for c, origin in characters for low in lower(c)]
-        return "".join(c for c, _ in characters), [origin for _, origin in characters]
+        return normalise(part, self.strip_accents, self.lowercase)
 
-    def _encoding(self, first: Tokens, second: Tokens | None = None) -> Encoding:
+    def _encoding(self, first: Pieces, second: Pieces | None = None) -> Encoding:
         ids = [self._cls, *first.ids, self._sep]
         offsets = [(0, 0), *first.offsets, (0, 0)]
         word_ids = [None, *first.word_ids, None]
@@ -357,33 +340,3 @@ def word_pattern(tokenize_chinese_chars: bool, strip_accents: bool) -> re.Patter
     # What is most frequent stands first, for the classes are long: plain letters, and the space that ends most words.
     other = f"[^ {WHITESPACE}{alone}]"
     return re.compile(rf" ?(?:[0-9A-Za-z]+{other}*|[{alone}]|{other}+)|[{WHITESPACE}]+")
-
-
-def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """Canonical decomposition (Unicode's NFD) of characters with their origins.
-
-    Where marks change places, the reference's rule: origins stay where they were, and what a decomposition has added
-    takes the origin of what it follows.
-    """
-    pieces = []  # character, whether a decomposition has added it
-    origins = []
-    for character, origin in characters:
-        origins.append(origin)
-        decomposed = unicodedata.normalize("NFD", character) if is_settled(character) else character
-        pieces += [(c, place > 0) for place, c in enumerate(decomposed)]
-    unused = iter(origins)
-    for is_mark, run in groupby(pieces, key=lambda piece: combining_class(piece[0]) > 0):
-        for c, is_added in sorted(run, key=lambda piece: combining_class(piece[0])) if is_mark else run:
-            if not is_added:
-                origin = next(unused)
-            yield c, origin
-
-
-def combining_class(c: str) -> int:
-    """What canonical decomposition sorts marks by; 0 of a character that stays where it is."""
-    return unicodedata.combining(c) if is_settled(c) else 0
-
-
-def lower(c: str) -> str:
-    """One character in lower case. Of one at a time: in a word, str.lower gives a final Greek sigma its own form."""
-    return newer_lower_case.get(c) or (c.lower() if is_settled(c) else c)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,12 @@ def shallow_model(random_checkpoint) -> Path:
 @pytest.fixture(scope="session")
 def shallow(shallow_model) -> QuestionAnswerer:
     return QuestionAnswerer.from_pretrained(shallow_model)
+
+
+@pytest.fixture(scope="session")
+def one_page() -> dict[str, Any]:
+    """The functions of examples/distilbert_on_one_page.py, which state the model once more, as simply as can be."""
+    return runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "distilbert_on_one_page.py"))
 
 
 @pytest.fixture(autouse=True)

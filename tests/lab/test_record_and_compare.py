@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from numpy_distilbert import Checkpoint, DistilBertModel, QuestionAnswerer, encoder, pipeline
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
-from numpy_distilbert.kernels import attention, gelu, layer_norm
+from numpy_distilbert.kernels import attention, layer_norm
 from numpy_distilbert.lab.compare import compare
 from numpy_distilbert.lab.record import read_recording, record, write_recording
 
@@ -48,54 +48,42 @@ def test_every_tensor_is_recorded_in_the_order_it_is_computed(ours):
     assert list(ours) == NAMES
 
 
-def test_the_tensors_are_the_formulas_of_each_other(truth, embedded):
-    weights = {name: tensor.astype(np.float64) for name, tensor in load_file(hub.find() / "model.safetensors").items()}
-
-    def affine(name, x):
-        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-    def norm(name, x):
-        x = x - x.mean(-1, keepdims=True)
-        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12)
-        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def heads(x):
-        return x.reshape(1, len(ids), 12, 32).swapaxes(1, 2)
-
-    ids, t = truth["input_ids"][0], truth
-    e = "distilbert.embeddings."
+def test_the_tensors_are_the_formulas_of_each_other(truth, one_page):
+    w = {name: tensor.astype(np.float64) for name, tensor in load_file(hub.find() / "model.safetensors").items()}
+    t = {name: tensor[0].swapaxes(-1, -2) for name, tensor in truth.items() if name in NAMES[2:]}  # tokens as columns
+    linear, layer_norm, heads = (one_page[name] for name in ("linear", "layer_norm", "split_heads"))
+    ids, e = truth["input_ids"][0], "distilbert.embeddings."
     expected = {
-        f"{e}word_embeddings": weights[f"{e}word_embeddings.weight"][ids][None],
-        f"{e}position_embeddings": weights[f"{e}position_embeddings.weight"][: len(ids)][None],
+        f"{e}word_embeddings": w[f"{e}word_embeddings.weight"][ids].T,
+        f"{e}position_embeddings": w[f"{e}position_embeddings.weight"][: len(ids)].T,
         f"{e}LayerNorm.input": t[f"{e}word_embeddings"] + t[f"{e}position_embeddings"],
-        f"{e}LayerNorm": norm(f"{e}LayerNorm", t[f"{e}LayerNorm.input"]),
+        f"{e}LayerNorm": layer_norm(t[f"{e}LayerNorm.input"], w, f"{e}LayerNorm"),
     }
     x = t[f"{e}LayerNorm"]
     for i in range(6):
         n = LAYER.format(i)
         for part in "qkv":
-            expected[f"{n}attention.{part}_lin"] = affine(f"{n}attention.{part}_lin", x)
+            expected[f"{n}attention.{part}_lin"] = linear(x, w, f"{n}attention.{part}_lin")
         q, k, v = (heads(t[f"{n}attention.{part}_lin"]) for part in "qkv")
-        odds = np.exp(t[f"{n}attention.scores"])
         expected |= {
-            f"{n}attention.scores": q @ k.swapaxes(2, 3) / math.sqrt(32),
-            f"{n}attention.probabilities": odds / odds.sum(-1, keepdims=True),
-            f"{n}attention.context": (t[f"{n}attention.probabilities"] @ v).swapaxes(1, 2).reshape(x.shape),
-            f"{n}attention.out_lin": affine(f"{n}attention.out_lin", t[f"{n}attention.context"]),
+            f"{n}attention.scores": one_page["attention_scores"](q, k),
+            f"{n}attention.probabilities": one_page["softmax"](t[f"{n}attention.scores"], axis=1),
+            f"{n}attention.context": (v @ t[f"{n}attention.probabilities"]).reshape(x.shape),
+            f"{n}attention.out_lin": linear(t[f"{n}attention.context"], w, f"{n}attention.out_lin"),
             f"{n}sa_layer_norm.input": t[f"{n}attention.out_lin"] + x,
-            f"{n}sa_layer_norm": norm(f"{n}sa_layer_norm", t[f"{n}sa_layer_norm.input"]),
-            f"{n}ffn.lin1": affine(f"{n}ffn.lin1", t[f"{n}sa_layer_norm"]),
-            f"{n}ffn.activation": gelu(t[f"{n}ffn.lin1"]),
-            f"{n}ffn.lin2": affine(f"{n}ffn.lin2", t[f"{n}ffn.activation"]),
+            f"{n}sa_layer_norm": layer_norm(t[f"{n}sa_layer_norm.input"], w, f"{n}sa_layer_norm"),
+            f"{n}ffn.lin1": linear(t[f"{n}sa_layer_norm"], w, f"{n}ffn.lin1"),
+            f"{n}ffn.activation": one_page["gelu"](t[f"{n}ffn.lin1"]),
+            f"{n}ffn.lin2": linear(t[f"{n}ffn.activation"], w, f"{n}ffn.lin2"),
             f"{n}output_layer_norm.input": t[f"{n}ffn.lin2"] + t[f"{n}sa_layer_norm"],
-            f"{n}output_layer_norm": norm(f"{n}output_layer_norm", t[f"{n}output_layer_norm.input"]),
+            f"{n}output_layer_norm": layer_norm(t[f"{n}output_layer_norm.input"], w, f"{n}output_layer_norm"),
         }
         x = t[f"{n}output_layer_norm"]
-    expected["qa_outputs"] = affine("qa_outputs", x)
+    expected["qa_outputs"] = linear(x, w, "qa_outputs")
     assert [*expected] == NAMES[2:]
     for name, tensor in expected.items():
         assert truth[name].dtype == np.float64
-        np.testing.assert_allclose(truth[name], tensor, rtol=1e-10, atol=1e-11, err_msg=name)
+        np.testing.assert_allclose(t[name], tensor, rtol=1e-10, atol=1e-11, err_msg=name)
 
 
 def test_a_batch_is_recorded_where_its_mask_is_1(embedded):
