@@ -6,14 +6,14 @@
 'Turin'
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from .checkpoint import Checkpoint, CheckpointError
 from .model import DistilBertForQuestionAnswering, DistilBertModel
 from .qa import QuestionAnswerer, pipeline
 from .spans import Answer
 from .tokenizer import Tokenizer
-from .vectors import encode
+from .vectors import embed_texts
 
 __all__ = [
     "Answer",
@@ -23,6 +23,6 @@ __all__ = [
     "DistilBertModel",
     "QuestionAnswerer",
     "Tokenizer",
-    "encode",
+    "embed_texts",
     "pipeline",
 ]

@@ -16,6 +16,12 @@ def check_text(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a str, got {type(value).__name__}.")
 
 
+def check_type(name: str, value: object, needed: type) -> None:
+    """Raise TypeError unless value is of that class of ours."""
+    if not isinstance(value, needed):
+        raise TypeError(f"{name} must be a {needed.__name__} of numpy_distilbert, got {type(value).__name__}.")
+
+
 def check_integer(name: str, value: object, lowest: int) -> int:
     """value as an int, be it one of NumPy's. Raises TypeError for anything else or a bool, ValueError below lowest."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):

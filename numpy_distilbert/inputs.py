@@ -33,7 +33,7 @@ class Options(OtherOptions, total=False):
     the question in max_seq_len is read in windows that overlap by doc_stride. max_answer_len (15), max_question_len
     (64): the longest answer; what is read of a question. handle_impossible_answer (False): the empty answer competes
     too. align_to_words (True): answers are widened to whole words. batch_size: the most windows that go through the
-    model together (a pool of them).
+    model together (2**14 tokens of them).
     """
 
     top_k: int | None

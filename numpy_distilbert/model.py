@@ -4,11 +4,11 @@ The reference behaviour is that of transformers' models in evaluation mode. What
 the encoder computes packs of inputs, (dim, tokens).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -22,7 +22,8 @@ from .runtime.products import SHORT_SUM_LENGTH
 from .runtime.threads import Team, threads
 from .runtime.workspace import Memory, Pack
 
-Model = TypeVar("Model", bound="PretrainedModel")
+Model = TypeVar("Model", bound="PretrainedModel[Any]")
+Output = TypeVar("Output")
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -57,22 +58,15 @@ class QuestionAnsweringOutput:
     tensors: Tensors | None = None
 
 
-class Encoded(NamedTuple):
-    """What PretrainedModel.encode gives: the head's output, (batch, sequence, k), and what ModelOutput has besides."""
-
-    output: Array
-    hidden_states: tuple[Array, ...] | None
-    attentions: tuple[Array, ...] | None
-    tensors: Tensors | None
-
-
-class PretrainedModel:
+class PretrainedModel(Generic[Output]):
     """An encoder with a head. Nothing changes it once it is loaded: threads may share it.
 
-    head: the linear maps that the encoder's output goes through, one after the other: published name and outputs.
+    head: the linear maps that the encoder's output goes through, one after the other: published name and outputs;
+    output: makes what a call returns of the head's output, (batch, sequence, k), and the others of ModelOutput.
     """
 
     head: ClassVar[Mapping[str, int]] = {}
+    output: Callable[..., Output]
 
     def __init__(self, config: Config, weights: Mapping[str, Array], dtype: DTypeLike = "float32") -> None:
         """weights: floating-point arrays under their published names; dtype: float32 or float64, to compute in.
@@ -121,15 +115,22 @@ class PretrainedModel:
             x = linear(x, *layer, sum_length=SHORT_SUM_LENGTH)
         return x
 
-    def encode(
+    def __call__(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         output_tensors: bool = False,
-    ) -> Encoded:
-        """The head's output for a batch. Arguments and errors as of DistilBertModel."""
+    ) -> Output:
+        """Compute a batch.
+
+        input_ids: integers (b, s), each below vocab_size; attention_mask: (b, s) of 0 and 1, or None for all 1.
+        A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
+        output_tensors: give every tensor that is computed under the name of the checkpoint's module that gives it,
+        NAME.input being what it is given; between those of attention its scores, probabilities and context.
+        Raises ValueError or TypeError that names the argument if it is anything else.
+        """
         check_bool("output_hidden_states", output_hidden_states)
         check_bool("output_attentions", output_attentions)
         check_bool("output_tensors", output_tensors)
@@ -138,32 +139,41 @@ class PretrainedModel:
         layers = [LAYER.format(i) for i in range(self.config.n_layers)]
         hidden_states = [f"{EMBEDDINGS}.LayerNorm", *(f"{layer}.output_layer_norm" for layer in layers)]
         attentions = [f"{layer}.attention.probabilities" for layer in layers]
+        tensors: Tensors = {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
         wanted = {*hidden_states * output_hidden_states, *attentions * output_attentions}
-        tensors: Tensors = {}
-        if output_tensors:
-            tensors = {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
-        keep = Activations._fields if output_tensors else ("probabilities",) * output_attentions
-        output = np.zeros((*ids.shape, [self.config.dim, *self.head.values()][-1]), self.dtype)
 
         def record(module: str, computed: Embedded | Activations, pack: Pack) -> None:
-            if output_tensors or wanted:
-                for name, x in recorded(module, computed).items():
-                    if output_tensors or name in wanted:
-                        pack.scatter(x, tensors.setdefault(name, pack.zeros(x, ids.shape)))
+            for name, x in recorded(module, computed).items() if output_tensors or wanted else ():
+                if output_tensors or name in wanted:
+                    pack.scatter(x, tensors.setdefault(name, pack.zeros(x, ids.shape)))
+
+        keep = Activations._fields if output_tensors else ("probabilities",) * output_attentions
+        output = self._encode(ids, mask, keep, record)
+        return self.output(
+            output,
+            tuple(tensors[name] for name in hidden_states) if output_hidden_states else None,
+            tuple(tensors[name] for name in attentions) if output_attentions else None,
+            tensors | dict.fromkeys(self.head, output) if output_tensors else None,
+        )
+
+    def _encode(
+        self, ids: Ids, mask: Mask, keep: Collection[str], record: Callable[[str, Embedded | Activations, Pack], None]
+    ) -> Array:
+        """The head's output, (b, s, k). keep: see Workspace; record: is called with what each module has computed."""
+        output = np.zeros((*ids.shape, [self.config.dim, *self.head.values()][-1]), self.dtype)
 
         def compute(rows: list[int], team: Team) -> None:
             """The inputs in these rows of the batch."""
-            pack = Pack.of(rows, mask)
-            arena = self._memory.take()
+            pack, arena = Pack.of(rows, mask), self._memory.take()
             work = Workspace(self.config, pack, arena, team, keep)
             # what weights too large for float32 do shows in the output
             with np.errstate(over="ignore", invalid="ignore"):
                 embedded = embed(ids, self.parameters.embeddings, work)
                 record(EMBEDDINGS, embedded, pack)
                 x = embedded.result
-                for name, layer in zip(layers, self.parameters.layers, strict=True):
+                for i, layer in enumerate(self.parameters.layers):
                     activations = encoder_layer(x, layer, work)
-                    record(name, activations, pack)
+                    record(LAYER.format(i), activations, pack)
                     x = activations.result
                 output[pack.tokens] = self.apply_head(x).T
             self._memory.give_back(arena)
@@ -174,56 +184,25 @@ class PretrainedModel:
                 team.run(lambda rows: compute(rows, Team()), plan.packs)
             else:
                 compute(plan.packs[0], team)
-        if output_tensors:
-            tensors |= dict.fromkeys(self.head, output)
-        return Encoded(
-            output,
-            tuple(tensors[name] for name in hidden_states) if output_hidden_states else None,
-            tuple(tensors[name] for name in attentions) if output_attentions else None,
-            tensors if output_tensors else None,
-        )
+        return output
 
 
-class DistilBertModel(PretrainedModel):
+class DistilBertModel(PretrainedModel[ModelOutput]):
     """The encoder alone: token ids to hidden states."""
 
-    def __call__(
-        self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        output_tensors: bool = False,
-    ) -> ModelOutput:
-        """Encode a batch.
-
-        input_ids: integers (b, s), each below vocab_size; attention_mask: (b, s) of 0 and 1, or None for all 1.
-        A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
-        output_tensors: give every tensor that is computed under the name of the checkpoint's module that gives it,
-        NAME.input being what it is given; between those of attention its scores, probabilities and context.
-        Raises ValueError or TypeError that names the argument if it is anything else.
-        """
-        encoded = self.encode(input_ids, attention_mask, output_hidden_states, output_attentions, output_tensors)
-        return ModelOutput(*encoded)
+    output = ModelOutput
 
 
-class DistilBertForQuestionAnswering(PretrainedModel):
+class DistilBertForQuestionAnswering(PretrainedModel[QuestionAnsweringOutput]):
     """The encoder and a linear head that gives every token a start and an end logit."""
 
     head = MappingProxyType({"qa_outputs": 2})
 
-    def __call__(
-        self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        output_tensors: bool = False,
-    ) -> QuestionAnsweringOutput:
-        """Start and end logits of a batch; arguments and errors as of DistilBertModel."""
-        encoded = self.encode(input_ids, attention_mask, output_hidden_states, output_attentions, output_tensors)
-        start_logits, end_logits = (np.ascontiguousarray(encoded.output[..., i]) for i in range(2))
-        return QuestionAnsweringOutput(start_logits, end_logits, *encoded[1:])
+    @staticmethod
+    def output(logits: Array, *others: Any) -> QuestionAnsweringOutput:
+        """Logits (batch, sequence, 2) as those of start and end."""
+        start_logits, end_logits = (np.ascontiguousarray(logits[..., i]) for i in range(2))
+        return QuestionAnsweringOutput(start_logits, end_logits, *others)
 
 
 def recorded(name: str, computed: Embedded | Activations) -> dict[str, Array | list[Array]]:

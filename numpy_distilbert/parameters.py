@@ -110,42 +110,33 @@ def published(config: Config, head: Mapping[str, int]) -> Parameters:
     head: the linear maps that the encoder's output goes through one after the other, published name and outputs.
     """
 
-    def tensor(*names: str, shape: tuple[int, ...]) -> Any:
+    def tensor(shape: tuple[int, ...], *names: str) -> Any:
         return Published(names, shape)
 
-    def affine(*modules: str, shape: tuple[int, ...]) -> Affine:
-        return Affine(
-            tensor(*(f"{module}.weight" for module in modules), shape=shape),
-            tensor(*(f"{module}.bias" for module in modules), shape=shape[:1]),
+    def affine(shape: tuple[int, ...], *modules: str) -> Affine:
+        weights, biases = ([f"{module}.{part}" for module in modules] for part in ("weight", "bias"))
+        return Affine(tensor(shape, *weights), tensor(shape[:1], *biases))
+
+    def layer(name: str) -> Layer:
+        qkv = affine((dim, dim), *(f"{name}.attention.{part}_lin" for part in "qkv"))
+        lin1, lin2 = affine((hidden_dim, dim), f"{name}.ffn.lin1"), affine((dim, hidden_dim), f"{name}.ffn.lin2")
+        return Layer(
+            Attention(qkv, affine((dim, dim), f"{name}.attention.out_lin")),
+            affine((dim,), f"{name}.sa_layer_norm"),
+            FeedForward(lin1, lin2),
+            affine((dim,), f"{name}.output_layer_norm"),
         )
 
     dim, hidden_dim = config.dim, config.hidden_dim
     embeddings = Embeddings(
-        tensor(WORDS, shape=(config.vocab_size, dim)),
-        tensor(f"{EMBEDDINGS}.position_embeddings.weight", shape=(config.max_position_embeddings, dim)),
-        affine(f"{EMBEDDINGS}.LayerNorm", shape=(dim,)),
+        tensor((config.vocab_size, dim), WORDS),
+        tensor((config.max_position_embeddings, dim), f"{EMBEDDINGS}.position_embeddings.weight"),
+        affine((dim,), f"{EMBEDDINGS}.LayerNorm"),
     )
-    layers = tuple(
-        Layer(
-            Attention(
-                affine(*(f"{name}.attention.{part}_lin" for part in "qkv"), shape=(dim, dim)),
-                affine(f"{name}.attention.out_lin", shape=(dim, dim)),
-            ),
-            affine(f"{name}.sa_layer_norm", shape=(dim,)),
-            FeedForward(
-                affine(f"{name}.ffn.lin1", shape=(hidden_dim, dim)),
-                affine(f"{name}.ffn.lin2", shape=(dim, hidden_dim)),
-            ),
-            affine(f"{name}.output_layer_norm", shape=(dim,)),
-        )
-        for name in map(LAYER.format, range(config.n_layers))
-    )
+    layers = tuple(layer(LAYER.format(i)) for i in range(config.n_layers))
     inputs = (dim, *head.values())
-    return Parameters(
-        embeddings,
-        layers,
-        {name: affine(name, shape=(k, width)) for (name, k), width in zip(head.items(), inputs, strict=False)},
-    )
+    maps = {name: affine((k, width), name) for (name, k), width in zip(head.items(), inputs, strict=False)}
+    return Parameters(embeddings, layers, maps)
 
 
 def from_state_dict(
@@ -188,15 +179,12 @@ def _tensor(weights: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> 
     try:
         found = weights[name]
     except KeyError:
-        raise CheckpointError(
-            f"tensor {name} is missing. The weights and the configuration are not of the same model."
-        ) from None
-    if found.shape != shape:
-        raise CheckpointError(
-            f"tensor {name} has shape {found.shape}, the configuration needs {shape}. "
-            "The weights and the configuration are not of the same model."
-        )
-    return found
+        problem = "is missing"
+    else:
+        if found.shape == shape:
+            return found
+        problem = f"has shape {found.shape}, the configuration needs {shape}"
+    raise CheckpointError(f"tensor {name} {problem}. The weights and the configuration are not of the same model.")
 
 
 def tree_leaves(tree: Any) -> list[Any]:

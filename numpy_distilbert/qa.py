@@ -3,8 +3,8 @@
 Source: transformers 5.2.0, pipeline("question-answering"), whose calls, options and answers these are;
 docs/differences.md lists where they are not, on purpose.
 
-Many questions are read ahead by a pool of windows. Those go through the model together, whatever questions they belong
-to, packed by their lengths, and come back in their order: memory holds a pool and the tokens of one context, however
+Many questions are read ahead by a batch of windows. Those go through the model together, whatever questions they belong
+to, packed by their lengths, and come back in their order: memory holds a batch and the tokens of one context, however
 many questions there are.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .arguments import Array
+from .arguments import Array, check_type
 from .checkpoint import Checkpoint, CheckpointError
 from .inputs import Options, OtherOptions, Pair, Settings, read_inputs, read_options
 from .model import DistilBertForQuestionAnswering, QuestionAnsweringOutput, pad
@@ -26,10 +26,10 @@ from .tokenizer import Encoding, Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-POOL_TOKENS = 2**14
-TOKEN_CHARACTERS = 64  # of a context, to a token of the pool: some texts of a million characters have one token
+BATCH_TOKENS = 2**14
+TOKEN_CHARACTERS = 64  # of a context, to a token of the batch: some texts of a million characters have one token
 PRECISIONS = {"auto": "float32", "float32": "float32", "float64": "float64"}
-Ids = Sequence[int] | NDArray[np.integer]
+TokenIds = Sequence[int] | NDArray[np.integer]
 
 
 class QuestionAnswerer:
@@ -43,12 +43,8 @@ class QuestionAnswerer:
         Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError if model or
         tokenizer are something else, TypeError or ValueError for an option as in a call.
         """
-        for name, value, kind in (
-            ("model", model, DistilBertForQuestionAnswering),
-            ("tokenizer", tokenizer, Tokenizer),
-        ):
-            if not isinstance(value, kind):
-                raise TypeError(f"{name} must be a {kind.__name__} of numpy_distilbert, got {type(value).__name__}.")
+        check_type("model", model, DistilBertForQuestionAnswering)
+        check_type("tokenizer", tokenizer, Tokenizer)
         highest = max((tokenizer.vocab | tokenizer.special_tokens).values())
         if highest >= model.config.vocab_size:
             raise CheckpointError(
@@ -98,13 +94,7 @@ class QuestionAnswerer:
     ) -> Iterator[Answer]: ...
     @overload
     def __call__(
-        self, inputs: Iterator[Mapping[str, str]], /, **options: "Unpack[Options]"
-    ) -> Iterator[Answer | list[Answer]]: ...
-    @overload
-    def __call__(self, question: Sequence[str], context: str | Sequence[str], **options: "Unpack[Options]") -> Any: ...
-    @overload
-    def __call__(
-        self, *inputs: Mapping[str, str] | Iterable[Mapping[str, str]], **options: "Unpack[Options]"
+        self, *inputs: Any, question: Any = None, context: Any = None, **options: "Unpack[Options]"
     ) -> Any: ...
     def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
         """Find the answers to questions in their contexts.
@@ -146,9 +136,9 @@ class QuestionAnswerer:
                 errors.append(error)
 
         current = None
-        for pool in pools(windows(), POOL_TOKENS):
-            logits = self.logits([window.ids for _, window in pool], settings.batch_size)
-            for (search, window), (start_logits, end_logits) in zip(pool, logits, strict=True):
+        for batch in batches(windows(), BATCH_TOKENS):
+            logits = self.logits([window.ids for _, window in batch], settings.batch_size)
+            for (search, window), (start_logits, end_logits) in zip(batch, logits, strict=True):
                 if current is not None and search is not current:
                     yield current.result()
                 current = search
@@ -163,7 +153,7 @@ class QuestionAnswerer:
         limits = settings.max_seq_len, settings.doc_stride, settings.max_question_len
         return self.tokenizer.iter_windows(question, context, *limits)
 
-    def logits(self, windows: Sequence[Ids], batch_size: int | None = None) -> list[tuple[Array, Array]]:
+    def logits(self, windows: Sequence[TokenIds], batch_size: int | None = None) -> list[tuple[Array, Array]]:
         """Start and end logits of every window, each (tokens,). windows: their token ids; batch_size: as in Options."""
         logits: list[tuple[Array, Array]] = []
         size = batch_size or len(windows)
@@ -216,20 +206,20 @@ class Search:
         return answers[0] if settings.top_k == 1 else answers[: settings.top_k]
 
 
-def pools(windows: Iterable[tuple["Search", Encoding]], tokens: int) -> Iterator[list[tuple["Search", Encoding]]]:
+def batches(windows: Iterable[tuple["Search", Encoding]], tokens: int) -> Iterator[list[tuple["Search", Encoding]]]:
     """The windows in lists of about that many tokens, at least one a list. A long context counts too."""
-    pool: list[tuple[Search, Encoding]] = []
-    held = 0
+    batch: list[tuple[Search, Encoding]] = []
+    n_tokens = 0
     for search, window in windows:
-        if not pool or pool[-1][0] is not search:
-            held += len(search.context) // TOKEN_CHARACTERS
-        pool.append((search, window))
-        held += len(window)
-        if held >= tokens:
-            yield pool
-            pool, held = [], 0
-    if pool:
-        yield pool
+        if not batch or batch[-1][0] is not search:
+            n_tokens += len(search.context) // TOKEN_CHARACTERS
+        batch.append((search, window))
+        n_tokens += len(window)
+        if n_tokens >= tokens:
+            yield batch
+            batch, n_tokens = [], 0
+    if batch:
+        yield batch
 
 
 def pipeline(

@@ -31,18 +31,9 @@ REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory th
 MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
 # What decode() tidies in each piece with the space before it: the reference's pairs, in its order.
 TIDIED = (
-    (" .", "."),
-    (" ?", "?"),
-    (" !", "!"),
-    (" ,", ","),
-    (" ' ", "'"),
-    (" n't", "n't"),
-    (" 'm", "'m"),
-    (" do not", " don't"),
-    (" 's", "'s"),
-    (" 've", "'ve"),
-    (" 're", "'re"),
-)
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
 Span = tuple[int, int]  # start and end in characters
 Word = tuple[tuple[int, ...], tuple[Span, ...]]  # ids of its pieces, and their spans from the beginning of the part
 

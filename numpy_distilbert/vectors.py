@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .arguments import Array, check_bool, check_text
+from .arguments import Array, check_bool, check_text, check_type
 from .model import DistilBertModel, pad
 from .tokenizer import Tokenizer
 
-TEXTS_AT_ONCE = 32
+BATCH_TEXTS = 32
 
 
-def encode(
+def embed_texts(
     texts: str | Iterable[str],
     model: DistilBertModel,
     tokenizer: Tokenizer,
@@ -29,18 +29,17 @@ def encode(
     if pooling not in ("mean", "cls"):
         raise ValueError(f"pooling must be 'mean' or 'cls', got {pooling!r}.")
     check_bool("normalize", normalize)
-    for name, value, kind in (("model", model, DistilBertModel), ("tokenizer", tokenizer, Tokenizer)):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be a {kind.__name__} of numpy_distilbert, got {type(value).__name__}.")
+    check_type("model", model, DistilBertModel)
+    check_type("tokenizer", tokenizer, Tokenizer)
     if isinstance(texts, str):
-        vector: Array = encode([texts], model, tokenizer, pooling, normalize)[0]
+        vector: Array = embed_texts([texts], model, tokenizer, pooling, normalize)[0]
         return vector
     texts = list(texts)
     for i, text in enumerate(texts):
         check_text(f"text {i}", text)
     vectors = np.zeros((len(texts), model.config.dim), model.dtype)
-    for first in range(0, len(texts), TEXTS_AT_ONCE):
-        rows = [_ids(text, model, tokenizer) for text in texts[first : first + TEXTS_AT_ONCE]]
+    for first in range(0, len(texts), BATCH_TEXTS):
+        rows = [_ids(text, model, tokenizer) for text in texts[first : first + BATCH_TEXTS]]
         ids, mask = pad(rows)
         hidden = model(ids, mask).last_hidden_state  # 0 where mask is
         pooled = hidden[:, 0] if pooling == "cls" else hidden.sum(axis=1) / mask.sum(axis=1, keepdims=True)

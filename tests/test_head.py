@@ -4,7 +4,7 @@ import numpy as np
 
 from numpy_distilbert.lab.info import parameters
 from numpy_distilbert.lab.synthetic import SHAPES, random_weights
-from numpy_distilbert.model import PretrainedModel
+from numpy_distilbert.model import ModelOutput, PretrainedModel
 from numpy_distilbert.parameters import Config, state_dict, tree_map
 from numpy_distilbert.runtime.threads import Team
 from numpy_distilbert.training.gradients import loss_and_gradient
@@ -13,7 +13,7 @@ from numpy_distilbert.training.optimiser import State, adamw
 
 
 class TokenClassifier(PretrainedModel):
-    head = {"classifier": 3}  # noqa: RUF012
+    head, output = {"classifier": 3}, ModelOutput
 
 
 class Tagged:
@@ -31,9 +31,11 @@ def test_a_token_classifier_loads_runs_is_recorded_and_trained():
     weights = random_weights(SHAPES["odd"], seed=1)
     weights["classifier.weight"], weights["classifier.bias"] = np.eye(3, 15, dtype=np.float32), np.zeros(3, np.float32)
     model = TokenClassifier(Config(**SHAPES["odd"]), weights, "float64")
-    encoded = model.encode(Tagged.ids[None], output_tensors=True, output_hidden_states=True)
-    np.testing.assert_allclose(encoded.output[0], encoded.hidden_states[-1][0, :, :3])  # which is what the head picks
-    assert list(encoded.tensors)[-1] == "classifier" and parameters(model)["classifier"] == 3 * 16
+    output = model(Tagged.ids[None], output_tensors=True, output_hidden_states=True)
+    np.testing.assert_allclose(
+        output.last_hidden_state[0], output.hidden_states[-1][0, :, :3]
+    )  # which is what the head picks
+    assert list(output.tensors)[-1] == "classifier" and parameters(model)["classifier"] == 3 * 16
     gradient = tree_map(np.zeros_like, model.parameters)
     before = loss_and_gradient(model, [Tagged], loss, gradient)
     adamw(State(model.parameters), [gradient], 1e-3, Team())

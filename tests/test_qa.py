@@ -12,7 +12,7 @@ from properties import given, settings, st
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.inputs import Settings
-from numpy_distilbert.qa import POOL_TOKENS
+from numpy_distilbert.qa import BATCH_TOKENS
 from numpy_distilbert.spans import span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))
@@ -346,7 +346,7 @@ def test_no_questions_have_no_answers(embedded):
 
 
 def test_many_questions_keep_their_order_whatever_their_length(shallow, monkeypatch):
-    monkeypatch.setattr("numpy_distilbert.qa.POOL_TOKENS", 2000)
+    monkeypatch.setattr("numpy_distilbert.qa.BATCH_TOKENS", 2000)
     contexts = [ISLAND, "Ada lives in Turin.", ISLAND * 2, "Ada.", CONTEXTS_OF_TWO[0]] * 3
     items = [{"question": "Who kept the log?", "context": context} for context in contexts]
     assert sum(len(shallow.tokenizer("", c).ids) for c in contexts) > 3 * 2000
@@ -359,7 +359,7 @@ def test_an_iterator_is_read_only_some_questions_ahead(shallow):
     read = itertools.count()
     answers = shallow({"question": "Who?", "context": ISLAND[:900], "number": next(read)} for _ in range(10**9))
     first = list(itertools.islice(answers, 3))
-    assert len(first) == 3 and next(read) < POOL_TOKENS / 100
+    assert len(first) == 3 and next(read) < BATCH_TOKENS / 100
 
 
 def test_long_contexts_of_few_tokens_are_not_read_far_ahead(embedded):

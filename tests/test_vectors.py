@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from properties import given, settings, st
 
-from numpy_distilbert import DistilBertModel, Tokenizer, encode
+from numpy_distilbert import DistilBertModel, Tokenizer, embed_texts
 from numpy_distilbert.checkpoint import hub
 
 TEXTS = ["A storm came in from the north.", "Two boats were lost.", "", "The lamp was lit " * 40]
@@ -26,19 +26,19 @@ def alone(text, model, tokenizer):
 
 @pytest.mark.parametrize("pooling, pooled", [("mean", lambda h: h.mean(axis=0)), ("cls", lambda h: h[0])])
 def test_vectors_are_pooled_hidden_states(pooling, pooled, encoder):
-    vectors = encode(TEXTS, *encoder, pooling=pooling)
+    vectors = embed_texts(TEXTS, *encoder, pooling=pooling)
     assert vectors.shape == (4, 64) and vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, [pooled(alone(text, *encoder)) for text in TEXTS], atol=2e-6)
 
 
 def test_one_text_gives_one_vector(encoder):
-    np.testing.assert_array_equal(encode(TEXTS[0], *encoder), encode(TEXTS[:1], *encoder)[0])
-    assert encode([], *encoder).shape == (0, 64)
-    np.testing.assert_array_equal(encode((text for text in TEXTS), *encoder), encode(TEXTS, *encoder))
+    np.testing.assert_array_equal(embed_texts(TEXTS[0], *encoder), embed_texts(TEXTS[:1], *encoder)[0])
+    assert embed_texts([], *encoder).shape == (0, 64)
+    np.testing.assert_array_equal(embed_texts((text for text in TEXTS), *encoder), embed_texts(TEXTS, *encoder))
 
 
 def test_normalized_vectors_have_length_one_and_the_same_direction(encoder):
-    plain, unit = encode(TEXTS, *encoder), encode(TEXTS, *encoder, normalize=True)
+    plain, unit = embed_texts(TEXTS, *encoder), embed_texts(TEXTS, *encoder, normalize=True)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(unit * np.linalg.norm(plain, axis=1, keepdims=True), plain, atol=1e-6)
 
@@ -47,15 +47,15 @@ def test_normalized_vectors_have_length_one_and_the_same_direction(encoder):
 @given(order=st.permutations(range(70)))
 def test_a_text_has_its_vector_wherever_it_stands(order, encoder):
     texts = [f"Boat {i} was lost" + " again" * (i % 9) for i in range(70)]
-    expected = encode(texts, *encoder)
-    np.testing.assert_allclose(encode([texts[i] for i in order], *encoder), expected[order], atol=2e-6)
+    expected = embed_texts(texts, *encoder)
+    np.testing.assert_allclose(embed_texts([texts[i] for i in order], *encoder), expected[order], atol=2e-6)
 
 
 def test_float64_vectors(random_checkpoint, encoder):
     model = DistilBertModel.from_pretrained(random_checkpoint("cased"), dtype="float64")
-    vectors = encode(TEXTS, model, encoder[1], normalize=True)
+    vectors = embed_texts(TEXTS, model, encoder[1], normalize=True)
     assert vectors.dtype == np.float64
-    np.testing.assert_allclose(vectors, encode(TEXTS, *encoder, normalize=True), atol=1e-6)
+    np.testing.assert_allclose(vectors, embed_texts(TEXTS, *encoder, normalize=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("arguments, error, message", [
@@ -66,7 +66,7 @@ def test_float64_vectors(random_checkpoint, encoder):
 ])  # fmt: skip
 def test_bad_arguments_are_named(arguments, error, message, encoder):
     with pytest.raises(error, match=message):
-        encode(**{"texts": ["a"], "model": encoder[0], "tokenizer": encoder[1]} | arguments)
+        embed_texts(**{"texts": ["a"], "model": encoder[0], "tokenizer": encoder[1]} | arguments)
 
 
 @pytest.mark.reference
@@ -83,5 +83,5 @@ def test_vectors_equal_those_of_transformers(pooling):
         states = [theirs(torch.tensor([tokenizer(text).ids])).last_hidden_state[0].numpy() for text in texts]
     expected = [state.mean(axis=0) if pooling == "mean" else state[0] for state in states]
     np.testing.assert_allclose(
-        encode(texts, DistilBertModel.from_pretrained(), tokenizer, pooling), expected, atol=2e-5
+        embed_texts(texts, DistilBertModel.from_pretrained(), tokenizer, pooling), expected, atol=2e-5
     )

@@ -1,4 +1,4 @@
-"""Write numpy_distilbert/characters.py: how the reference sees every character, and where Python sees it otherwise.
+"""Write numpy_distilbert/unicode/tables.py: how the reference sees every character, and where Python sees it otherwise.
 
     python3.10 -m pip install tokenizers==0.22.2
     python3.10 tests/reference/make_characters.py
