@@ -32,7 +32,7 @@ def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[
     """A file to write UTF-8 text or bytes to. It appears at path when the block ends, or vanishes if the block fails.
 
     A link stays one, and a file that was there before leaves its permissions.
-    Raises ValueError, before anything is done, if it cannot stand there; OSError if writing fails.
+    Raises ValueError, before anything is done, if no file can be written there; OSError if writing fails.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():

@@ -88,7 +88,8 @@ class PretrainedModel(Generic[Output]):
     ) -> Model:
         """Load a checkpoint: that in a folder, that of a hub id, or with None the embedded one.
 
-        path, revision: see Checkpoint; dtype: as for the class. DistilBertModel leaves the weights of a head unread.
+        path, revision: see Checkpoint; dtype: float32 or float64, to compute in. DistilBertModel leaves the weights of
+        a head unread.
         Raises CheckpointError if it is missing, unreadable or of another model.
         """
         checkpoint = Checkpoint(path, revision)

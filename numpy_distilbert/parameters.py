@@ -142,7 +142,7 @@ def published(config: Config, head: Mapping[str, int]) -> Parameters:
 def from_state_dict(
     weights: Mapping[str, Array], config: Config, head: Mapping[str, int], dtype: np.dtype[np.floating]
 ) -> Parameters:
-    """The parameters in arrays under their published names; config and head as for published().
+    """The parameters in arrays under their published names; config, head: see published().
 
     All are of that dtype but the word embeddings, which stay as they are: few of their rows are ever used.
     Raises CheckpointError if a tensor is missing or not of the shape that the configuration needs.

@@ -38,7 +38,7 @@ class QuestionAnswerer:
     def __init__(
         self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer, **options: "Unpack[Options]"
     ) -> None:
-        """options: those of Options that calls have unless they give others.
+        """options: the defaults of calls, see inputs.Options.
 
         Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError if model or
         tokenizer are something else, TypeError or ValueError for an option as in a call.
@@ -71,7 +71,7 @@ class QuestionAnswerer:
         """Load the checkpoint in a folder, or one that the hub has by that id, or with None the embedded one.
 
         path, revision: see Checkpoint; dtype: float32 or float64, to compute in.
-        split_special_tokens: True for texts one does not trust, as for Tokenizer.
+        split_special_tokens: True for texts one does not trust, see Tokenizer.
         Raises CheckpointError if it is missing, unreadable or not a DistilBERT for question answering.
         """
         checkpoint = Checkpoint(path, revision)
@@ -238,7 +238,7 @@ def pipeline(
 
     model: the folder or hub id of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer:
     likewise, by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype or torch_dtype:
-    float32, float64, or "auto" for float32. split_special_tokens: as for Tokenizer. options: those of Options.
+    float32, float64, or "auto" for float32. split_special_tokens: see Tokenizer. options: see Options.
     Raises TypeError or ValueError that says what has no meaning here, CheckpointError as from_pretrained.
     """
     if task != "question-answering":

@@ -24,7 +24,7 @@ class Question(NamedTuple):
     question: str
     context: str
     answers: list[str]
-    starts: list[int | None]  # where each stands in the context, if the file says so
+    starts: list[int | None]  # where each begins in the context, if the file says so
 
 
 class Scores(NamedTuple):

@@ -102,7 +102,7 @@ class Tokenizer:
         """vocab: pieces to ids, unk_token, cls_token and sep_token among them; strip_accents: None means as lowercase.
 
         model_max_length: the longest input of the model in tokens, None if unknown; kept for callers, never enforced.
-        added_tokens: further special tokens with their ids. split_special_tokens: special tokens that stand in a text
+        added_tokens: further special tokens with their ids. split_special_tokens: special tokens in a text
         are plain text, so that a hostile document cannot forge a separator.
         Raises TypeError for an argument of another type, ValueError if two pieces have one id or a piece has two,
         CheckpointError if one of the first three special tokens is missing.
@@ -155,8 +155,8 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Read the tokenizer in a folder or of a hub id, or with None of the embedded checkpoint.
 
-        The pieces are those of tokenizer.json where there is one, else of vocab.txt. Settings are those of
-        tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as of
+        The pieces are those of tokenizer.json if present, else of vocab.txt. Settings are those of
+        tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as in
         transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all. path, revision: see
         Checkpoint.
         Raises CheckpointError if a file cannot be read or is not what it should be.
@@ -191,9 +191,9 @@ class Tokenizer:
         """Question and context as pairs of at most max_length tokens, each repeating stride tokens of the one before.
 
         The question keeps its first max_question_length tokens, and never so many that no token of the context fits
-        beside it. stride is cut to what leaves each window a token of its own. At least one window, even for a context
-        without tokens. Lengths count [CLS] and [SEP]. As truncation="only_second" with overflow in transformers.
-        Raises TypeError or ValueError that names the argument.
+        beside it. stride is cut to what leaves each window a token that the one before lacks. At least one window, even
+        for a context without tokens. Lengths count [CLS] and [SEP]. As
+        truncation="only_second" with overflow in transformers. Raises TypeError or ValueError that names the argument.
         """
         return list(self.iter_windows(question, context, max_length, stride, max_question_length))
 
@@ -328,6 +328,6 @@ def word_pattern(tokenize_chinese_chars: bool, strip_accents: bool) -> re.Patter
     The hot loop of the tokenizer, hence the standard library's engine, which finds short matches sooner.
     """
     alone = PUNCTUATION + CJK * tokenize_chinese_chars + ACCENTED_PUNCTUATION * strip_accents
-    # What is most frequent stands first, for the classes are long: plain letters, and the space that ends most words.
+    # What is most frequent comes first, for the classes are long: plain letters, and the space that ends most words.
     other = f"[^ {WHITESPACE}{alone}]"
     return re.compile(rf" ?(?:[0-9A-Za-z]+{other}*|[{alone}]|{other}+)|[{WHITESPACE}]+")

@@ -3,9 +3,9 @@
 Nearly all arithmetic is matrix products, and NumPy's BLAS does those as fast as anyone. What is left to do is to feed
 it well and to keep everything else short:
 
-* Features are rows, tokens are columns. A weight is used as it lies in the file, (out, in), and any slice of its rows
-  gives a contiguous piece of the result.
-* Inputs stand side by side as columns, each with the tokens it has: no padding is computed.
+* Features are rows, tokens are columns. A weight is used as it is stored, (out, in), and any slice of its rows gives
+  a contiguous piece of the result.
+* Inputs are side by side as columns, each with the tokens it has: no padding is computed.
 * Inputs are divided into packs, and a thread takes one pack after another through all layers with a BLAS of one
   thread. Where they cannot be divided evenly, as a single one cannot, the heads and the hidden units are: each thread
   takes its slice through product, bias and activation. With BLAS's own threads, everything between the products
@@ -14,7 +14,7 @@ it well and to keep everything else short:
 * Memory that a call has written to is kept for the next: fresh pages would have to be fetched from the system first.
 * A long sum made of short ones rounds less but takes more passes. It is done where it counts, shortest where what
   rounds goes straight into the hidden states or the logits: errors stay as small as those of PyTorch.
-* BLAS copies both operands into an order of its own before it multiplies. For a short input most of the time goes into
+* BLAS copies both operands into its own order before it multiplies. For a short input most of the time goes into
   copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
 
 products.py is the seam to another BLAS, threads.py divides the work, workspace.py holds the memory, and blas.py keeps

@@ -1,4 +1,4 @@
-"""The BLAS library of NumPy: found on first use, and held to one thread while calls of ours divide the work."""
+"""The BLAS library of NumPy: found on first use, and limited to one thread while our calls divide the work."""
 
 import threading
 from collections.abc import Callable, Iterator

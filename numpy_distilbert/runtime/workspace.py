@@ -1,4 +1,4 @@
-"""Where a pack of inputs lies, and the memory that it is computed in."""
+"""How the inputs of a pack are laid out, and the memory that it is computed in."""
 
 import math
 from collections.abc import Sequence
