@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from numpy_distilbert import QuestionAnswerer
-from numpy_distilbert.batch.engines import Model
+from numpy_distilbert.batch.engines import ModelSource
 from numpy_distilbert.batch.run import answer_file
 from numpy_distilbert.squad import read_questions
 
@@ -102,7 +102,7 @@ class Nothing(Executor):
 def fed(source: Path) -> float:
     """Seconds of a run in which nothing is computed."""
     start = time.perf_counter()
-    answer_file(source, source.with_name("out.jsonl"), Model.find(None), nullcontext((Nothing(), WORKERS)))
+    answer_file(source, source.with_name("out.jsonl"), ModelSource.find(None), nullcontext((Nothing(), WORKERS)))
     return time.perf_counter() - start
 
 

@@ -26,8 +26,7 @@ from numpy_distilbert import QuestionAnswerer
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.runtime.threads import n_cores
 from numpy_distilbert.squad import read_questions
-from numpy_distilbert.training.data import Example, batches, training_windows
-from numpy_distilbert.training.hyperparameters import Hyperparameters
+from numpy_distilbert.training.data import Example, Hyperparameters, batches, training_windows
 from numpy_distilbert.training.loop import train, trainable
 from numpy_distilbert.training.optimiser import State
 

@@ -1,7 +1,7 @@
 """Where blocks are computed: threads, processes forked from this one, which share its weights, or a Dask cluster.
 
-An engine is a context of an Executor, as the standard library has them, and how many blocks it computes at a time. A
-block is computed by one thread, wherever that is, so its numbers do not depend on how many there are.
+An engine is a context manager that gives an Executor of concurrent.futures and the number of its workers. A block is
+always computed by a single thread, so the answers do not depend on how many there are.
 """
 
 import asyncio
@@ -26,59 +26,56 @@ from ..runtime.threads import n_cores, single_threaded
 
 CLUSTER_SECONDS = 30
 PARENT_SECONDS = 1
-# Where blocks are computed, and how many at a time. Left in the middle, it waits for no block that has not begun.
+# An executor and its number of workers. Leaving the context early does not wait for blocks that have not begun.
 Engine = AbstractContextManager[tuple[Executor, int]]
 
 
-class Model(NamedTuple):
-    """A model by name, and what tells whether it is the same elsewhere."""
+class ModelSource(NamedTuple):
+    """Where every worker loads the model from, and the hash that its files must have there."""
 
     name: str | None
     sha256: str
 
     @classmethod
-    def find(cls, name: str | None) -> "Model":
+    def find(cls, name: str | None) -> "ModelSource":
         """name: a folder, a hub id, or None for the embedded one. Raises CheckpointError if it is not there."""
         folder = hub.find(name)
         return cls(str(folder.resolve()) if name is not None and Path(name).is_dir() else name, fingerprint(folder))
 
 
 def fingerprint(folder: Path) -> str:
-    """Of all files that a checkpoint is read from."""
+    """SHA-256 over all files that a checkpoint is read from."""
     files = sorted(path for path in folder.iterdir() if path.name in hub.FETCHED or path.suffix == ".safetensors")
     return hashlib.sha256("".join(path.name + hub.sha256(path) for path in files).encode()).hexdigest()
 
 
-_loaded: dict[Model, QuestionAnswerer] = {}  # of this process
+_loaded: dict[ModelSource, QuestionAnswerer] = {}  # in this process
 _loading = threading.Lock()
 
 
-def load(model: Model) -> QuestionAnswerer:
-    """The model, loaded once in a process. Raises CheckpointError if here it is another."""
+def load(model: ModelSource) -> QuestionAnswerer:
+    """Load the model, once per process. Raises CheckpointError if the files on this machine are different ones."""
     with _loading:
-        if model not in _loaded:
-            folder = hub.find(model.name)
-            if fingerprint(folder) != model.sha256:
-                raise CheckpointError(
-                    f"{folder}: is not the model that the run began with. Install the same everywhere."
-                )
-            _loaded[model] = QuestionAnswerer.from_pretrained(folder)
-        return _loaded[model]
+        if model in _loaded:
+            return _loaded[model]
+        folder = hub.find(model.name)
+        if fingerprint(folder) != model.sha256:
+            raise CheckpointError(f"{folder}: is not the model that the run began with. Install the same everywhere.")
+        return _loaded.setdefault(model, QuestionAnswerer.from_pretrained(folder))
 
 
-def answer_block(model: Model, pairs: list[Pair]) -> list[dict[str, Any]]:
-    """The answers to questions in their contexts, computed by this thread alone."""
+def answer_block(model: ModelSource, pairs: list[Pair]) -> list[dict[str, Any]]:
+    """Answer questions from their contexts, on this thread alone."""
     qa = load(model)
     with single_threaded():
         return [dict(answer) for answer in qa({"question": q, "context": c} for q, c in pairs)]
 
 
 @contextmanager
-def threads(model: Model) -> Iterator[tuple[Executor, int]]:
-    """An engine: the cores of this process."""
+def threads(model: ModelSource) -> Iterator[tuple[Executor, int]]:
+    """An engine: one thread of this process per core."""
     load(model)
-    n_threads = n_cores()
-    executor = ThreadPoolExecutor(n_threads)
+    executor = ThreadPoolExecutor(n_threads := n_cores())
     try:
         yield executor, n_threads
     finally:
@@ -86,11 +83,12 @@ def threads(model: Model) -> Iterator[tuple[Executor, int]]:
 
 
 @contextmanager
-def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
-    """An engine: so many processes, of one thread each, which share the weights of this one. Raises ValueError where
-    processes cannot be forked safely, or BLAS cannot be held to one thread.
+def processes(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor, int]]:
+    """An engine: forked single-threaded processes, which share the weights of this one.
+
+    Raises ValueError where processes cannot be forked safely, or BLAS cannot be limited to one thread.
     """
-    # Windows cannot fork. macOS can, but libraries of the system, a BLAS among them, may crash or hang in the child.
+    # Windows cannot fork. macOS can, but system libraries, a BLAS among them, may crash or hang in the child.
     if sys.platform == "win32" or sys.platform == "darwin":
         raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
     if find_blas() is None:
@@ -100,37 +98,33 @@ def processes(model: Model, number: int) -> Iterator[tuple[Executor, int]]:
     load(model)
     context = get_context("fork")
     reader, writer = context.Pipe(duplex=False)
-    with (
-        reader,
-        writer,
-        ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(os.getpid(), reader)) as executor,
-    ):
+    pool: Any = ProcessPoolExecutor(n_workers, context, _start_worker, (os.getpid(), reader))
+    with reader, writer, pool:
         try:
-            yield executor, number
+            yield pool, n_workers
         except BaseException:  # Ctrl-C, a full disk: nobody waits for what is being computed
             # futures are not cancelled: before Python 3.12 the pool fails on those when its workers end
             writer.send_bytes(b"end")
             if sys.version_info < (3, 11, 5):  # else it waits for ever for a worker to read what it is being sent
-                pool: Any = executor
                 pool._call_queue._reader.close()
             raise
 
 
 def _start_worker(parent: int, reader: Connection) -> None:
+    """Watch the parent: end this process when it says so or was killed, as no call of the pool would ever return."""
+
+    def watch() -> None:
+        while not reader.poll(PARENT_SECONDS) and os.getppid() == parent:
+            pass
+        os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    threading.Thread(target=_end_with, args=(parent, reader), daemon=True).start()
-
-
-def _end_with(parent: int, reader: Connection) -> None:
-    """End this process when it is told so, or its parent was killed: no call of the pool would ever come back."""
-    while not reader.poll(PARENT_SECONDS) and os.getppid() == parent:
-        pass
-    os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """An engine: the workers of the Dask scheduler at an address. Raises ValueError if there are none."""
+    """An engine: the workers of the Dask scheduler at this address. Raises ValueError if it has none."""
     try:
         from distributed import Client
     except ImportError as error:

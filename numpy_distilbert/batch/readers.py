@@ -1,8 +1,6 @@
-"""Files of questions, row after row, however many there are.
+"""Files of questions, streamed row by row: JSON lines and SQuAD JSON, plain or gzip, and Parquet."""
 
-JSON lines, SQuAD JSON (an article at a time), plain or gzip, and Parquet.
-"""
-
+import codecs
 import gzip
 import io
 import json
@@ -23,83 +21,72 @@ ANSWER = ("answer", "score", "start", "end")
 RESULT = (*ANSWER, "error", "line")
 JSON_LINES, SQUAD, PARQUET = (".jsonl", ".ndjson"), (".json",), (".parquet",)
 TAIL = 100  # characters that may hold the beginning of what DATA matches
+Kind = tuple[str, ...]  # of file: the suffixes of its names
 
 
 class Row(NamedTuple):
-    """A row of a file: its line, in SQuAD and Parquet its number, from 1; its own fields; and why it has no answer."""
+    """A row of a file: its line (in SQuAD and Parquet its number) from 1, its fields, and why it has no answer."""
 
     line: int
     fields: dict[str, Any]
     error: str | None
 
 
-def kind_of(path: Path, kinds: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+def kind_of(path: Path, *kinds: Kind) -> Kind:
     """Which of these kinds of file it is, by its name. Raises ValueError if it is none."""
-    name = path.name.lower()
     for kind in kinds:
-        if name.endswith(kind):
+        if path.name.lower().endswith(kind):
             return kind
     known = ", ".join(suffix for kind in kinds for suffix in kind)
-    raise ValueError(f"{path}: what is in it cannot be told from its name. Let it end in one of {known}.")
+    raise ValueError(f"{path}: what is in it cannot be told from its name. The name must end in one of {known}.")
 
 
-def kind_of_input(path: Path) -> tuple[str, ...]:
-    """The same of a file to read, which may be in gzip."""
-    return kind_of(path.with_name(path.name.lower().removesuffix(".gz")), (JSON_LINES, SQUAD, PARQUET))
+def kind_of_input(path: Path) -> Kind:
+    """The kind of a file to read, which may be compressed with gzip. Raises ValueError as kind_of."""
+    return kind_of(path.with_name(path.name.lower().removesuffix(".gz")), JSON_LINES, SQUAD, PARQUET)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a file, as they are read. Raises ValueError if it cannot be read, or is not what its name says."""
-    kind = kind_of_input(path)
-    rows = (line_rows if kind is JSON_LINES else squad_rows if kind is SQUAD else parquet_rows)(path)
+    """Stream the rows of a file. Raises ValueError if it cannot be read, or is not what its name says."""
+    read = {JSON_LINES: line_rows, SQUAD: squad_rows, PARQUET: parquet_rows}[kind_of_input(path)]
     try:
-        yield from rows
+        yield from read(path)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
 def checked(line: int, fields: Any) -> Row:
-    """The row, with its error if it cannot be answered."""
-    if not isinstance(fields, Mapping):
-        return Row(
-            line, {}, f"line {line} must be an object with 'question' and 'context', got {type(fields).__name__}."
-        )
-    fields = dict(fields)
-    for name in RESULT:
-        if name in fields:
-            return Row(line, fields, f"line {line} has a field {name!r}, which the result has too. Rename it.")
+    """The row, with an error if it cannot be answered."""
+    row = Row(line, dict(fields) if isinstance(fields, Mapping) else {}, None)
     try:
-        _, context = read_pair(fields, f"line {line}")
-        if len(context) > CONTEXT_CHARACTERS:
-            raise ValueError(
-                f"context of line {line} has {len(context)} characters, at most {CONTEXT_CHARACTERS} are read."
-            )
+        if not isinstance(fields, Mapping):
+            got = type(fields).__name__
+            raise TypeError(f"line {line} must be an object with 'question' and 'context', got {got}.")
+        for name in RESULT:
+            if name in fields:
+                raise ValueError(f"line {line} has a field {name!r}, which the result has too. Rename it.")
+        length = len(read_pair(fields, f"line {line}")[1])
+        if length > CONTEXT_CHARACTERS:
+            raise ValueError(f"context of line {line} has {length} characters, at most {CONTEXT_CHARACTERS} are read.")
     except (TypeError, ValueError) as error:
-        return Row(line, fields, str(error))
-    return Row(line, fields, None)
+        return row._replace(error=str(error))
+    return row
 
 
 def line_rows(path: Path) -> Iterator[Row]:
-    """The rows of JSON lines; blank lines are none."""
+    """The rows of a file of JSON lines, without the blank ones."""
     with _open(path) as file:
-        number = 0
-        while line := file.readline(LINE_BYTES):
-            number += 1
+        for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES), b""), 1):
             if len(line) == LINE_BYTES and not line.endswith(b"\n"):
                 while (rest := file.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
                     pass
                 yield Row(number, {}, f"line {number} has more than {LINE_BYTES} bytes.")
-                continue
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            try:
-                fields = json.loads(line.decode())
-            except (ValueError, RecursionError) as error:
-                yield Row(number, {}, f"line {number} is not JSON in UTF-8 ({error}).")
-                continue
-            yield checked(number, fields)
+            elif (text := line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"")).strip():
+                try:
+                    row = checked(number, json.loads(text.decode()))
+                except (ValueError, RecursionError) as error:
+                    row = Row(number, {}, f"line {number} is not JSON in UTF-8 ({error}).")
+                yield row
 
 
 def squad_rows(path: Path) -> Iterator[Row]:
@@ -122,40 +109,33 @@ def _articles(path: Path, file: IO[str]) -> Iterator[Any]:
     """The items of "data", each read from the file when it is needed."""
     text, chunk = "", CHUNK
     while not (data := DATA.search(text)):
-        more = file.read(chunk)
-        if not more:
+        if not (more := file.read(chunk)):
             raise ValueError(f"{path}: not a SQuAD file, which is a JSON object with 'data'.")
         text = text[-TAIL:] + more
     text = text[data.end() :]
-    while True:
-        text = text.lstrip(" \t\r\n,")
-        if text.startswith("]"):
-            return
+    while not (text := text.lstrip(" \t\r\n,")).startswith("]"):
         try:
             article, end = json.JSONDecoder().raw_decode(text)
-            text, chunk = text[end:], CHUNK
         except (ValueError, RecursionError) as error:
-            more = file.read(chunk)
-            if not more:
+            if not (more := file.read(chunk)):
                 raise ValueError(f"{path}: not JSON, or cut off ({error}).") from error
             text, chunk = text + more, 2 * chunk
-            continue
-        yield article
+        else:
+            text, chunk = text[end:], CHUNK
+            yield article
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
     """The rows of a Parquet file."""
-    number = 0
     with parquet(path) as file:
-        for batch in file.iter_batches(batch_size=64):
-            for fields in batch.to_pylist():
-                number += 1
-                yield checked(number, fields)
+        rows = (fields for batch in file.iter_batches(batch_size=64) for fields in batch.to_pylist())
+        for number, fields in enumerate(rows, 1):
+            yield checked(number, fields)
 
 
 @contextmanager
 def parquet(path: Path) -> Iterator[Any]:
-    """The file, open, with the columns that are needed. Raises ValueError for another, or if Python cannot hold it."""
+    """Open a Parquet file. Raises ValueError if it is none, lacks a column, or has values that Python cannot hold."""
     pa, pq = pyarrow()
     try:
         with pq.ParquetFile(path, buffer_size=CHUNK) as file:
@@ -187,17 +167,17 @@ def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
     return gzip.open(path) if zipped else open(path, "rb")
 
 
-def cut(
-    rows: Iterable[Any], most: int, characters: int, fields: Callable[[Any], dict[str, Any]] = lambda row: row
+def grouped(
+    rows: Iterable[Any], max_rows: int, characters: int, fields: Callable[[Any], dict[str, Any]] = lambda row: row
 ) -> Iterator[list[Any]]:
-    """The rows in lists of at most so many, or of fewer once their texts have so many characters. fields: of a row."""
-    part: list[Any] = []
-    held = 0
+    """Lists of max_rows rows, or of fewer once their texts have so many characters. fields: gives those of a row."""
+    group: list[Any] = []
+    n_characters = 0
     for row in rows:
-        part.append(row)
-        held += sum(len(value) for value in fields(row).values() if isinstance(value, str))
-        if len(part) == most or held >= characters:
-            yield part
-            part, held = [], 0
-    if part:
-        yield part
+        group.append(row)
+        n_characters += sum(len(value) for value in fields(row).values() if isinstance(value, str))
+        if len(group) == max_rows or n_characters >= characters:
+            yield group
+            group, n_characters = [], 0
+    if group:
+        yield group

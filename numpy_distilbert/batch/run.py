@@ -1,8 +1,8 @@
-"""A file of questions to a file of answers.
+"""Answer a file of questions, block by block, into a file of answers.
 
-The rows are cut into blocks, by nothing but the file itself. The answers of a block become a file of their own in
-OUT.parts, written whole: either it is there, or the block is computed again. When all are there, the input is read once
-more and joined with them to OUT, in its order, which appears when it is complete.
+The input alone decides how its rows are cut into blocks. The answers of a block are stored as one file in OUT.parts,
+written whole: either it exists, or the block is computed again. When all exist, the input is read once more and joined
+with them, in its order, to OUT, which appears when it is complete.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
-from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,17 +18,17 @@ from .. import __version__
 from ..checkpoint import CheckpointError, hub
 from ..files import read_json, replace, write_whole
 from ..inputs import Pair
-from .engines import Engine, Model, answer_block
-from .readers import ANSWER, JSON_LINES, PARQUET, Row, cut, kind_of, read_rows
+from .engines import Engine, ModelSource, answer_block
+from .readers import ANSWER, JSON_LINES, PARQUET, Row, grouped, kind_of, read_rows
 from .writers import parquet_schema, write_lines, write_parquet
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
-AHEAD = 2  # blocks under way, for each that is computed
+AHEAD = 2  # blocks in flight per worker
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
-STEP = 1024  # rows read or written from one report of progress to the next
+STEP = 1024  # rows read or written between two reports of progress
 Item = TypeVar("Item")
 
 
@@ -38,7 +37,7 @@ class Stopped(Exception):
 
 
 class Summary(NamedTuple):
-    """Of rows: all, those with an answer, those with an error, and those whose answer was there from a run before."""
+    """Numbers of rows: all, with an answer, with an error, and with an answer kept from a run before."""
 
     rows: int
     answered: int
@@ -46,33 +45,54 @@ class Summary(NamedTuple):
     kept: int
 
 
-def blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows in lists of BLOCK_ROWS, or of fewer with BLOCK_CHARACTERS of text."""
-    return cut(rows, BLOCK_ROWS, BLOCK_CHARACTERS, lambda row: row.fields)
+class Block(NamedTuple):
+    """Rows that are computed together, the questions and contexts in them, and the file where their answers go."""
+
+    rows: list[Row]
+    pairs: list[Pair]
+    path: Path
+
+    def save(self, answers: list[dict[str, Any]]) -> None:
+        """Write the answers, one to each pair."""
+        _write(self.path, {"sha256": self._sha256(), "answers": answers})
+
+    def load(self) -> list[dict[str, Any]] | None:
+        """The answers, or None if they are not there or answer something else."""
+        if not self.pairs:
+            return []
+        try:
+            saved = read_json(self.path)
+        except ValueError:  # it is not there, or the system went down before it was on the disk
+            return None
+        return saved["answers"] if saved["sha256"] == self._sha256() else None
+
+    def _sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()
 
 
-def pairs_of(block: list[Row]) -> list[Pair]:
-    """What is asked in a block."""
-    return [(row.fields["question"], row.fields["context"]) for row in block if row.error is None]
+def blocks(rows: Iterable[Row], parts: Path) -> Iterator[Block]:
+    """Blocks of BLOCK_ROWS rows, or of fewer with BLOCK_CHARACTERS of text. parts: the folder of their answers."""
+    for number, group in enumerate(grouped(rows, BLOCK_ROWS, BLOCK_CHARACTERS, lambda row: row.fields)):
+        pairs = [(row.fields["question"], row.fields["context"]) for row in group if row.error is None]
+        yield Block(group, pairs, parts / f"{number:08}.json")
 
 
 def answer_file(
     source: Path,
     output: Path,
-    model: Model,
+    model: ModelSource,
     engine: Engine,
     resume: bool = False,
     strict: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Summary:
-    """Answer every row of source in output.
+    """Answer every question in the file source, in the file output.
 
-    engine: threads, processes or cluster; resume: from what is in OUT.parts; strict: a bad row is the end, before
-    anything is computed; progress: is told now and then, as Progress says.
-    Raises Stopped; ValueError for files that are not what their names say, or parts of other work; OSError if writing
-    fails.
+    engine: threads, processes or cluster; resume: keep the finished blocks in OUT.parts; strict: stop at a bad row,
+    before anything is computed; progress: called now and then, see Progress.
+    Raises Stopped, ValueError for files that are not what they seem or parts of other work, OSError if writing fails.
     """
-    as_parquet = kind_of(output, (JSON_LINES, PARQUET)) is PARQUET
+    output_kind = kind_of(output, JSON_LINES, PARQUET)
     if output.exists() and not output.is_file():
         raise ValueError(f"{output}: is not a regular file. Name another.")
     if source.exists() and not source.is_file():
@@ -80,25 +100,25 @@ def answer_file(
     if output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"{output}: is the input. Name another file.")
     total = errors = 0
-    for row in _watched(read_rows(source), "reading", 0, progress):
+    for row in _reported(read_rows(source), "reading", 0, progress):
         total += 1
         errors += row.error is not None
         if strict and row.error is not None:
             raise Stopped(row.error)
-    schema = parquet_schema(source) if as_parquet else None
+    schema = parquet_schema(source) if output_kind is PARQUET else None
     about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__}
     parts = output.with_name(f"{output.name}.parts")
-    if _begin(parts, about, resume) and output.exists():  # a run before came to its end, but not to that of clearing up
+    if _begin(parts, about, resume) and output.exists():  # a run before ended between its output and its clean-up
         _remove(parts)
         return Summary(total, total - errors, errors, total - errors)
     kept = _compute(source, parts, model, engine, total, progress)
     whole = parts / "output"
-    written = _watched(records(source, parts), "writing", total, progress)
-    with write_whole(whole, binary=True) as file, closing(written) as rows:
-        if as_parquet:
-            write_parquet(file, rows, schema)
-        else:
+    joined = _reported(records(source, parts), "writing", total, progress)
+    with write_whole(whole, binary=True) as file, closing(joined) as rows:
+        if schema is None:
             write_lines(file, rows)
+        else:
+            write_parquet(file, rows, schema)
     if hub.sha256(source) != about["source"]:
         raise ValueError(f"{source}: has changed since the run began. Begin again.")
     replace(whole, output)
@@ -107,7 +127,8 @@ def answer_file(
     return Summary(total, total - errors, errors, kept)
 
 
-def _watched(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Generator[Item, None, None]:
+def _reported(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Generator[Item, None, None]:
+    """The rows, with a report of progress after every STEP of them."""
     progress(what, 0, total, 0)
     for done, row in enumerate(rows, 1):
         yield row
@@ -116,10 +137,10 @@ def _watched(rows: Iterable[Item], what: str, total: int, progress: Progress) ->
 
 
 def _begin(parts: Path, about: dict[str, str], resume: bool) -> bool:
-    """Make the folder, or go on with it; whether its run was finished. Raises ValueError if that is not to be."""
+    """Make the folder, or resume the run in it. Returns whether that was finished. Raises ValueError if it cannot."""
     finished, begun = ((parts / name).exists() for name in (FINISHED, BEGUN))
     if begun and not finished and not resume:
-        raise ValueError(f"{parts}: holds what a run before has finished. Go on with --resume, or delete it.")
+        raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
     if begun and resume:
         if read_json(parts / BEGUN) == about:
             return finished
@@ -135,7 +156,7 @@ def _begin(parts: Path, about: dict[str, str], resume: bool) -> bool:
 
 
 def _remove(parts: Path) -> None:
-    """Remove the folder, unless it holds something else; what says that it was finished, last."""
+    """Remove the folder, unless it holds something else; the mark that its run was finished, last."""
     for path in parts.iterdir():
         if OURS.fullmatch(path.name):
             path.unlink()
@@ -150,86 +171,63 @@ def _write(path: Path, value: Any) -> None:
         json.dump(value, file)
 
 
-def _compute(source: Path, parts: Path, model: Model, engine: Engine, total: int, progress: Progress) -> int:
-    """Compute the blocks that are not there. Returns how many answers were."""
-    done = skipped = kept = 0
-    under_way: dict[Future[list[dict[str, Any]]], tuple[Path, list[Pair], int]] = {}
+def _compute(source: Path, parts: Path, model: ModelSource, engine: Engine, total: int, progress: Progress) -> int:
+    """Compute the blocks that have no answers yet. Returns how many answers were there already."""
+    computed = skipped = kept = 0
+    in_flight: dict[futures.Future[list[dict[str, Any]]], Block] = {}
 
-    def settle() -> None:
-        """Write what has come."""
-        nonlocal done
-        for future in futures.wait(under_way, return_when=futures.FIRST_COMPLETED).done:
-            path, pairs, length = under_way.pop(future)
-            with _as_stopped():
+    def collect_finished() -> None:
+        """Wait for a block, and save the answers of all that are computed."""
+        nonlocal computed
+        for future in futures.wait(in_flight, return_when=futures.FIRST_COMPLETED).done:
+            block = in_flight.pop(future)
+            with _errors_as_stopped():
                 answers = future.result()
-            _write(path, {"sha256": _sha256(pairs), "answers": answers})
-            done += length
-        progress("answering", done, total, skipped)
+            block.save(answers)
+            computed += len(block.rows)
+        progress("answering", computed + skipped, total, skipped)
 
-    with engine as (executor, at_a_time):
+    with engine as (executor, n_workers):
         progress("answering", 0, total, 0)
-        for number, block in enumerate(blocks(read_rows(source))):
-            path, pairs = _part(parts, number), pairs_of(block)
-            if not pairs or _answers(path, pairs) is not None:
-                kept += len(pairs)
-                done += len(block)
-                skipped += len(block)
-                progress("answering", done, total, skipped)
+        for block in blocks(read_rows(source), parts):
+            if block.load() is not None:
+                kept += len(block.pairs)
+                skipped += len(block.rows)
+                progress("answering", computed + skipped, total, skipped)
                 continue
-            while len(under_way) >= AHEAD * at_a_time:
-                settle()
-            with _as_stopped():
-                future = executor.submit(answer_block, model, pairs)
-            under_way[future] = path, pairs, len(block)
-        while under_way:
-            settle()
+            while len(in_flight) >= AHEAD * n_workers:
+                collect_finished()
+            with _errors_as_stopped():
+                in_flight[executor.submit(answer_block, model, block.pairs)] = block
+        while in_flight:
+            collect_finished()
     return kept
 
 
 @contextmanager
-def _as_stopped() -> Iterator[None]:
-    """What goes wrong where blocks are computed, as Stopped."""
+def _errors_as_stopped() -> Iterator[None]:
+    """Raise what goes wrong in an engine as Stopped, except CheckpointError."""
     try:
         yield
     except CheckpointError:
         raise
     except futures.CancelledError as error:
-        raise Stopped("the scheduler was lost. Go on with --resume.") from error
+        raise Stopped("the scheduler was lost. Continue with --resume.") from error
     except Exception as error:
-        raise Stopped(
-            f"a block could not be computed ({type(error).__name__}: {error}). Go on with --resume."
-        ) from error
-
-
-def _part(parts: Path, number: int) -> Path:
-    """The file of a block's answers."""
-    return parts / f"{number:08}.json"
-
-
-def _sha256(pairs: list[Pair]) -> str:
-    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
-
-
-def _answers(path: Path, pairs: list[Pair]) -> list[dict[str, Any]] | None:
-    """Those to the questions of a block, if they are there."""
-    try:
-        part = read_json(path)
-    except ValueError:  # it is not there, or the system went down before it was on the disk
-        return None
-    return part["answers"] if part["sha256"] == _sha256(pairs) else None
+        cause = f"{type(error).__name__}: {error}"
+        raise Stopped(f"a block could not be computed ({cause}). Continue with --resume.") from error
 
 
 def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the output. Raises ValueError if the answers are not to these."""
-    for number, block in enumerate(blocks(read_rows(source))):
-        pairs = pairs_of(block)
-        found = _answers(_part(parts, number), pairs) if pairs else []
+    """The rows of the output. Raises ValueError if the saved answers are not to the questions in source."""
+    for block in blocks(read_rows(source), parts):
+        found = block.load()
         if found is None:
             raise ValueError(f"{source}: has changed since the run began. Begin again.")
         answers = iter(found)
-        for row in block:
-            if row.error is not None:
-                yield row.fields | {"error": row.error, "line": row.line}
-            else:
+        for row in block.rows:
+            if row.error is None:
                 answer = next(answers)
                 yield row.fields | {name: answer[name] for name in ANSWER}
+            else:
+                yield row.fields | {"error": row.error, "line": row.line}

@@ -1,7 +1,4 @@
-"""Checkpoints on disk: found by name, each file read with one named error, weights given when they are asked for.
-
-Nothing here knows of a model.
-"""
+"""Checkpoints on disk: found by name, their files checked and read, each tensor only when it is asked for."""
 
 from functools import cached_property
 from os import PathLike
@@ -18,13 +15,10 @@ __all__ = ["Checkpoint", "CheckpointError"]
 
 
 class Checkpoint:
-    """A checkpoint that was found: in a folder, on the hub, or the embedded one.
-
-    folder: where its files are. A model and its tokenizer may be loaded from the same Checkpoint.
-    """
+    """A folder with the files of a checkpoint. A model and its tokenizer may be loaded from the same Checkpoint."""
 
     def __init__(self, path: "str | PathLike[str] | Checkpoint | None" = None, revision: str | None = None) -> None:
-        """path, revision: see hub.find(), which raises; or a Checkpoint, which is not looked for again."""
+        """path, revision: see hub.find(), which also says what is raised; or a Checkpoint, which is taken as it is."""
         self.folder: Path = path.folder if isinstance(path, Checkpoint) else hub.find(path, revision)
 
     def __repr__(self) -> str:
@@ -36,15 +30,15 @@ class Checkpoint:
         return read_json(self.folder / "config.json")
 
     def weights(self, dtype: type[np.floating] = np.float32) -> Weights:
-        """Its tensors by their published names, none wider than dtype. Raises CheckpointError as Weights."""
+        """Its tensors by their published names, none wider than dtype. Raises CheckpointError, see Weights."""
         return Weights(self.folder, dtype)
 
     @property
     def tokenizer(self) -> tuple[Path, dict[str, Any]]:
-        """The file that the pieces are from, and the arguments of Tokenizer; see files.read_tokenizer()."""
+        """The file that holds the vocabulary, and the arguments of Tokenizer; see files.read_tokenizer()."""
         return read_tokenizer(self.folder)
 
     @cached_property
     def sha256(self) -> dict[str, str]:
-        """Of each file of weights, in hexadecimal, by its name. Raises CheckpointError if there is none."""
+        """The hexadecimal digest of each file of weights, by its name. Raises CheckpointError if there is none."""
         return {path.name: hub.sha256(path) for path in self.weights().files}

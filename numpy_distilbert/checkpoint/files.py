@@ -1,10 +1,10 @@
-"""A checkpoint is a folder: read its files, and refuse by name what is not as it should be.
+"""Read the files of a checkpoint's folder, with an error that names the file and what is wrong with it.
 
 config.json              the shape of the model
 model.safetensors        its weights, read by tensors.py
 vocab.txt                one piece a line, the line number is the id
-tokenizer.json           the pieces and how to cut them, as the tokenizers library writes it; goes before vocab.txt
-tokenizer_config.json    cased or uncased, special tokens, the longest input; goes before both; may be absent
+tokenizer.json           vocabulary and pipeline, as the tokenizers library writes it; takes precedence over vocab.txt
+tokenizer_config.json    cased or uncased, special tokens, the longest input; overrides both; may be absent
 """
 
 import json
@@ -49,10 +49,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """The pieces of a vocab.txt with their ids, from 0 in the order of the lines.
-
-    Raises CheckpointError if the file cannot be read or is empty, or if a piece stands in it twice.
-    """
+    """The ids of the pieces in vocab.txt. Raises CheckpointError if it cannot be read, is empty or repeats a piece."""
     text = _read_text(path)
     if not text:
         raise CheckpointError(f"{path}: is empty, needs one piece on each line.")
@@ -60,20 +57,17 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     for number, line in enumerate(text.removesuffix("\n").split("\n")):
         piece = line.removesuffix("\r")
         if piece in vocabulary:
-            raise CheckpointError(
-                f"{path}: line {number + 1} repeats {_shown(piece)} of line {vocabulary[piece] + 1}. "
-                "A vocabulary names each piece once."
-            )
+            lines = f"line {number + 1} repeats {_shown(piece)} of line {vocabulary[piece] + 1}"
+            raise CheckpointError(f"{path}: {lines}. A vocabulary names each piece once.")
         vocabulary[piece] = number
     return vocabulary
 
 
 def read_tokenizer(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The arguments of Tokenizer that a folder's files hold, and the file that the pieces are from.
+    """The file that holds the vocabulary, and the arguments of Tokenizer from all files of a folder.
 
-    tokenizer.json where there is one, else vocab.txt, with special_tokens_map.json (which transformers 4 wrote) and
-    tokenizer_config.json over either.
-    Raises CheckpointError for a file that cannot be read, or says what a BERT tokenizer does not do.
+    tokenizer.json if present, else vocab.txt; special_tokens_map.json (of transformers 4) and tokenizer_config.json
+    override either. Raises CheckpointError for a file that cannot be read, or asks for what BERT's tokenizer cannot do.
     """
     path = folder / "tokenizer.json"
     if os.path.exists(path):
@@ -88,25 +82,26 @@ def read_tokenizer(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _tokenizer_json(path: Path) -> dict[str, Any]:
-    """The settings in a file of the tokenizers library: a pipeline of parts, each of which must be BERT's."""
+    """The settings in a file of the tokenizers library, whose pipeline must be BERT's in every part."""
     file = read_json(path)
     try:
-        model, normalizer, decoder = file["model"], file["normalizer"], file["decoder"]
-        for name, value, *allowed in (
-            ("model.type", model.get("type", "WordPiece"), "WordPiece"),
-            ("model.continuing_subword_prefix", model["continuing_subword_prefix"], "##"),
-            ("model.max_input_chars_per_word", model["max_input_chars_per_word"], 100),
-            ("normalizer.type", normalizer["type"], "BertNormalizer"),
-            ("normalizer.clean_text", normalizer["clean_text"], True),
-            ("normalizer.lowercase", normalizer["lowercase"], True, False),
-            ("normalizer.strip_accents", normalizer["strip_accents"], True, False, None),
-            ("normalizer.handle_chinese_chars", normalizer["handle_chinese_chars"], True, False),
-            ("pre_tokenizer.type", file["pre_tokenizer"]["type"], "BertPreTokenizer"),
-            ("decoder.type", decoder["type"], "WordPiece"),
-            ("decoder.prefix", decoder["prefix"], "##"),
-            ("decoder.cleanup", decoder["cleanup"], True),
+        model, normalizer = file["model"], file["normalizer"]
+        model.setdefault("type", "WordPiece")
+        for part, name, *allowed in (
+            ("model", "type", "WordPiece"),
+            ("model", "continuing_subword_prefix", "##"),
+            ("model", "max_input_chars_per_word", 100),
+            ("normalizer", "type", "BertNormalizer"),
+            ("normalizer", "clean_text", True),
+            ("normalizer", "lowercase", True, False),
+            ("normalizer", "strip_accents", True, False, None),
+            ("normalizer", "handle_chinese_chars", True, False),
+            ("pre_tokenizer", "type", "BertPreTokenizer"),
+            ("decoder", "type", "WordPiece"),
+            ("decoder", "prefix", "##"),
+            ("decoder", "cleanup", True),
         ):
-            _need(path, name, value, *allowed)
+            _need(path, f"{part}.{name}", file[part][name], *allowed)
         cls_token, sep_token = _frame(path, file["post_processor"], model["vocab"])
         return {
             "vocab": model["vocab"],
@@ -125,7 +120,7 @@ def _tokenizer_json(path: Path) -> dict[str, Any]:
 
 
 def _frame(path: Path, post_processor: dict[str, Any], vocab: dict[str, int]) -> tuple[str, str]:
-    """The tokens before and behind a text, which must be framed as BERT has it: [CLS] A [SEP] B [SEP]."""
+    """The [CLS] and the [SEP] of a post-processor, which must frame two texts as BERT: [CLS] A [SEP] B [SEP]."""
     _need(path, "post_processor.type", post_processor["type"], "BertProcessing", "TemplateProcessing")
     if post_processor["type"] == "BertProcessing":
         (cls, cls_id), (sep, sep_id) = post_processor["cls"], post_processor["sep"]
@@ -140,15 +135,13 @@ def _frame(path: Path, post_processor: dict[str, Any], vocab: dict[str, int]) ->
             raise CheckpointError(f"{path}: post_processor.single and .pair are not [CLS] A [SEP] B [SEP].")
         ((cls_id,), (sep_id,)) = (post_processor["special_tokens"][token]["ids"] for token in (cls, sep))
     for token, number in ((cls, cls_id), (sep, sep_id)):
-        if vocab.get(token, number) != number:
-            raise CheckpointError(
-                f"{path}: {_shown(token)} has id {number} in post_processor, {vocab[token]} in model.vocab."
-            )
+        if (known := vocab.get(token, number)) != number:
+            raise CheckpointError(f"{path}: {_shown(token)} has id {number} in post_processor, {known} in model.vocab.")
     return cls, sep
 
 
 def _override(settings: dict[str, Any], path: Path) -> None:
-    """Put what a tokenizer_config.json says in the place of what settings had."""
+    """Override settings with what a tokenizer_config.json or a special_tokens_map.json says."""
     config = read_json(path)
     for name, argument, *allowed in (
         ("do_lower_case", "lowercase", True, False),
@@ -158,13 +151,11 @@ def _override(settings: dict[str, Any], path: Path) -> None:
     ):
         if name in config:
             settings[argument] = _need(path, name, config[name], *allowed)
-    limit = config.get("model_max_length")
-    if limit is not None:
+    if (limit := config.get("model_max_length")) is not None:
         if type(limit) is not int or limit < 4:  # "no limit" is written as an integer near 1e30
             raise CheckpointError(f"{path}: model_max_length is {_shown(limit)}, needs an integer from 4 up.")
         settings["model_max_length"] = limit
-    added = settings["added_tokens"]
-    by_id = config.get("added_tokens_decoder", {})
+    added, by_id = settings["added_tokens"], config.get("added_tokens_decoder", {})
     if not isinstance(by_id, dict) or not all(number.isdecimal() and len(number) < 10 for number in by_id):
         raise CheckpointError(f"{path}: added_tokens_decoder is {_shown(by_id)}, needs an object of tokens by ids.")
     added.update(_special_token(path, token, int(number)) for number, token in by_id.items())
@@ -178,14 +169,13 @@ def _override(settings: dict[str, Any], path: Path) -> None:
         for token in extra.values() if isinstance(extra, dict) else extra:
             content = _content(path, name, token)
             if content not in added and content not in settings["vocab"]:
-                raise CheckpointError(
-                    f"{path}: {name} has {_shown(content)}, which has no id. Add it to the vocabulary."
-                )
+                problem = f"{name} has {_shown(content)}, which has no id"
+                raise CheckpointError(f"{path}: {problem}. Add it to the vocabulary.")
             added.setdefault(content, settings["vocab"].get(content))
 
 
 def _content(path: Path, name: str, token: Any) -> str:
-    """The text of a token, which stands alone or in an object with the rules of where it is found."""
+    """The text of a token, which is a string or an object with "content"."""
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str) or not content:
         raise CheckpointError(f"{path}: {name} is {_shown(token)}, needs a token.")
@@ -193,25 +183,24 @@ def _content(path: Path, name: str, token: Any) -> str:
 
 
 def _special_token(path: Path, token: Any, number: int) -> tuple[str, int]:
-    """Content and id of an added token, which must be special and without further rules of where it is found."""
+    """Content and id of an added token, which must be special and matched without further rules."""
     if not isinstance(token, dict):
         raise CheckpointError(f"{path}: an added token is {_shown(token)}, needs an object.")
     content = _content(path, "an added token", token)
-    for rule, needed in (("special", True), *((r, False) for r in ("single_word", "lstrip", "rstrip", "normalized"))):
-        _need(path, f"{rule} of the added token {_shown(content)}", token.get(rule), needed)
+    for rule in ("special", "single_word", "lstrip", "rstrip", "normalized"):
+        _need(path, f"{rule} of the added token {_shown(content)}", token.get(rule), rule == "special")
     return content, number
 
 
 def _need(path: Path, name: str, value: Any, *allowed: Any) -> Any:
-    """value, or CheckpointError if it is not one of the allowed."""
-    if not any(type(value) is type(one) and value == one for one in allowed):
-        needed = " or ".join(json.dumps(one) for one in allowed)
-        raise CheckpointError(f"{path}: {name} is {_shown(value)}, needs {needed}.")
+    """Value, if it is one of the allowed. Raises CheckpointError otherwise."""
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        raise CheckpointError(f"{path}: {name} is {_shown(value)}, needs {' or '.join(map(json.dumps, allowed))}.")
     return value
 
 
 def _shown(value: Any) -> str:
-    """A value out of a file, at a length that fits an error."""
+    """A value from a file, shortened to fit an error message."""
     if isinstance(value, (dict, list)):
         return reprlib.repr(value)
     text = json.dumps(value)

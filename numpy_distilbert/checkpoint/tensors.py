@@ -1,8 +1,7 @@
 """The weights of a checkpoint: safetensors files, each tensor read when it is asked for and checked before it is used.
 
 Source: the safetensors format, 8 bytes of length, a JSON header, the data of all tensors. The library checks the header
-against the file; the data is read here, because a mapped page counts as memory of the process and because NumPy has no
-bfloat16.
+against the file; the data is read here, as mapped pages count as memory of the process and NumPy has no bfloat16.
 """
 
 import json
@@ -29,7 +28,7 @@ CHECKED_AT_ONCE = 2**18  # elements
 
 
 class Place(NamedTuple):
-    """Where a tensor lies."""
+    """Where a tensor is stored."""
 
     path: Path
     dtype: str  # as the file calls it
@@ -38,27 +37,21 @@ class Place(NamedTuple):
 
 
 class Weights(Mapping[str, NDArray[np.floating]]):
-    """The tensors in a folder by their published names.
+    """The tensors in a folder by their published names, each read from its file when it is asked for.
 
-    Each is read from its file when it is asked for: as it is stored, bfloat16 as float32, and nothing wider than asked
-    for. Raises CheckpointError if it cannot be read, is stored as something else, or is not finite.
-
-    path: what holds them, to name in errors; files: those that it consists of; unread: the names not asked for yet.
+    They have the dtype they are stored in, bfloat16 as float32. Getting one raises CheckpointError if it cannot be
+    read, is no floating-point tensor, or is not finite.
+    path: the file to name in errors; files: those with the tensors; unread: the names not asked for yet.
     """
 
     def __init__(self, folder: Path, dtype: type[np.floating] = np.float32) -> None:
-        """Read the headers of model.safetensors, or of the files that model.safetensors.index.json names.
-
-        dtype: the widest that tensors are given in.
-        Raises CheckpointError if they are missing or not as the format has them.
-        """
+        """Read the files' headers. dtype: of tensors stored in float64. Raises CheckpointError if one is not valid."""
         self._dtype = dtype
         self.path, self.files = _files(folder)
         self._places: dict[str, Place] = {}
         for path in self.files:
             for stored_name, place in read_header(path):
-                name = published_name(stored_name)
-                if name in self._places:
+                if (name := published_name(stored_name)) in self._places:
                     raise CheckpointError(f"{path}: tensor {name} stands here and in {self._places[name].path} too.")
                 self._places[name] = place
         self.unread = set(self._places)
@@ -71,29 +64,24 @@ class Weights(Mapping[str, NDArray[np.floating]]):
 
     def __getitem__(self, name: str) -> NDArray[np.floating]:
         place = self._places[name]
+        label = f"tensor {name} in {place.path.name}"
         self.unread.discard(name)
         if place.dtype not in STORED_AS:
-            raise CheckpointError(
-                f"tensor {name} in {place.path.name} is {place.dtype}, needs {', '.join(STORED_AS)}. "
-                "Save the model in float32."
-            )
+            needed = f"needs {', '.join(STORED_AS)}"
+            raise CheckpointError(f"{label} is {place.dtype}, {needed}. Save the model in float32.")
         tensor = read_floats(place)
         if place.dtype == "F64":
             with np.errstate(over="ignore"):
                 tensor = tensor.astype(self._dtype, copy=False)
-        if not _is_finite(tensor):
-            raise CheckpointError(
-                f"tensor {name} in {place.path.name} holds NaN or infinity in {tensor.dtype}. The weights are broken."
-            )
+        blocks = (tensor.ravel()[i : i + CHECKED_AT_ONCE] for i in range(0, tensor.size, CHECKED_AT_ONCE))
+        if not all(np.isfinite(block).all() for block in blocks):
+            raise CheckpointError(f"{label} holds NaN or infinity in {tensor.dtype}. The weights are broken.")
         return tensor
 
 
 @contextmanager
 def open_tensors(path: str | PathLike[str]) -> Iterator[Any]:
-    """A safetensors file as the library opens it, with metadata() and get_tensor(name).
-
-    Raises OSError if it cannot be read, ValueError if it is something else or has no tensor of a name.
-    """
+    """safetensors.safe_open(). Raises OSError if the file cannot be read, ValueError if invalid or lacking a tensor."""
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
@@ -102,7 +90,7 @@ def open_tensors(path: str | PathLike[str]) -> Iterator[Any]:
 
 
 def read_floats(place: Place) -> NDArray[np.floating]:
-    """A tensor of one of the dtypes in STORED_AS, bfloat16 as float32. Raises CheckpointError if it is not there."""
+    """A tensor of one of the dtypes in STORED_AS, bfloat16 as float32. Raises CheckpointError if it cannot be read."""
     size = math.prod(place.shape)
     try:
         tensor = np.fromfile(place.path, STORED_AS[place.dtype], size, offset=place.offset)
@@ -116,12 +104,9 @@ def read_floats(place: Place) -> NDArray[np.floating]:
 
 
 def read_header(path: Path) -> Iterator[tuple[str, Place]]:
-    """The name of every tensor in a safetensors file, and where it lies.
-
-    Raises CheckpointError if it is not such a file, or says what no model has.
-    """
+    """The name of every tensor in a safetensors file, and where it is. Raises CheckpointError if it is not valid."""
     try:
-        with open_tensors(path):  # it refuses what is not safetensors, whole and without a gap
+        with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
             pass
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -129,39 +114,35 @@ def read_header(path: Path) -> Iterator[tuple[str, Place]]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
     header.pop("__metadata__", None)
-    start = 8 + length
     for name, tensor in header.items():
-        if name.endswith("embeddings.position_ids"):  # 0, 1, 2, ..., as transformers 4 once wrote them too
+        if name.endswith("embeddings.position_ids"):  # 0, 1, 2, ..., which transformers 4 once saved too
             continue
         try:
             dtype, shape, offset = tensor["dtype"], tuple(tensor["shape"]), tensor["data_offsets"][0]
-        except TypeError:  # the library takes a list for an object
+        except TypeError:  # the library accepts a list in place of an object
             dtype = None
-        if not isinstance(dtype, str) or len(shape) > MAX_AXES or math.prod(length or 1 for length in shape) > MAX_SIZE:
+        if not isinstance(dtype, str) or len(shape) > MAX_AXES or math.prod(n or 1 for n in shape) > MAX_SIZE:
             raise CheckpointError(f"{path}: tensor {name} is {tensor!r:.80}, which is no tensor of a model.")
-        yield name, Place(path, dtype, shape, start + offset)
+        yield name, Place(path, dtype, shape, 8 + length + offset)
 
 
 def write_tensors(file: IO[bytes], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, one tensor after another, so that there is no second copy of all of them in memory.
-
-    tensors: float16, float32, float64, int32 or int64.
-    """
+    """Write a safetensors file, without a second copy of all tensors in memory. tensors: of a dtype in WRITTEN_AS."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each lies at a multiple of it
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each is aligned
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
         header[name] = {"dtype": WRITTEN_AS[tensor.dtype.str], "shape": tensor.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8, as the library writes it
+    text += b" " * (-len(text) % 8)  # the data is aligned to 8 bytes, as the library writes it
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         file.write(np.ascontiguousarray(tensor).data)
 
 
 def _files(folder: Path) -> tuple[Path, list[Path]]:
-    """The file to name in errors, and those that hold the tensors."""
+    """The file to name in errors, and those with the tensors: model.safetensors, or what its index names."""
     path, index = folder / FILE, folder / INDEX
     if os.path.lexists(path):
         return path, [path]
@@ -181,16 +162,8 @@ def _files(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def published_name(name: str) -> str:
-    """The name that the published checkpoint has for a tensor.
-
-    An encoder saved alone has no prefix, and transformers 5.2.0 saves a model it has loaded with the names that the
-    first BERT had for the parameters of a layer norm.
+    """The name of a tensor in the published checkpoint: with the prefix, which an encoder saved alone has not, and
+    weight and bias for gamma and beta, the names in the first BERT's layer norms, which transformers 5.2.0 may save.
     """
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     return f"distilbert.{name}" if name.startswith(("embeddings.", "transformer.")) else name
-
-
-def _is_finite(tensor: NDArray[np.floating]) -> bool:
-    return all(
-        np.isfinite(tensor[start : start + CHECKED_AT_ONCE]).all() for start in range(0, tensor.size, CHECKED_AT_ONCE)
-    )

@@ -1,8 +1,8 @@
 """The command line: one subcommand per verb.
 
-Exit status 0 done; 1 the output could not be written, what `compare` compares differs, or rows of `batch` have errors;
-2 the call or its files were wrong; then one line on standard error says what and what to do. 130 stopped by Ctrl-C, 143
-by SIGTERM, which `serve` ends with 0. Warnings and progress go to standard error too.
+Exit status 0: done; 1: the output could not be written, `compare` found a difference, or rows of `batch` have errors;
+2: the call or its files were wrong, and one line on standard error says what and what to do; 130: stopped by Ctrl-C;
+143: stopped by SIGTERM, which `serve` ends with 0. Warnings and progress go to standard error too.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from .terminal import PROGRAM, fail, writable
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong with the call in one line, without the usage."""
+    """A parser that reports a wrong call in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """As the base class."""
+        """See argparse.ArgumentParser.error()."""
         self.exit(fail(2, f"{message} (see {self.prog} --help)"))
 
 
@@ -50,6 +50,6 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.set_defaults(unwritten=1)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for room in (answering, batching, checkpoints, lab, training, serving):
-        room.add_verbs(verbs)
+    for module in (answering, batching, checkpoints, lab, training, serving):
+        module.add_verbs(verbs)
     return parser

@@ -9,43 +9,38 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..arguments import check_integer
-from ..batch.engines import Model, cluster, processes, threads
+from ..batch.engines import ModelSource, cluster, processes, threads
 from ..batch.run import Progress, Stopped, answer_file
-from .terminal import MODEL_HELP, Result, Verbs, clear_bar, draw_bar, fail, pace
+from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, draw_bar, fail, pace
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Describe their calls."""
-    verb = verbs.add_parser(
-        "batch",
-        help="answer every question in a file",
-        description="Answer every question in a file. Rows that cannot be answered have an error instead; exit status "
-        "1 then. Ended at any moment, the same call with --resume goes on.",
-    )
-    verb.add_argument(
-        "source",
-        metavar="IN",
-        help=".jsonl (question, context, whatever else), SQuAD .json, both also in gzip, or .parquet; - for JSON lines "
-        "on standard input",
-    )
+    """Add the verb batch."""
+    verb = add_verb(verbs, "batch", _batch, "answer every question in a file")
+    formats = ".jsonl or SQuAD .json, both also in gzip, or .parquet; - for JSON lines on standard input. "
+    fields = "Each row has a question and a context; any other fields are copied to the output"
+    verb.add_argument("source", metavar="IN", help=formats + fields)
     verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=".jsonl or .parquet")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: the cores of this one)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
-    verb.add_argument("--resume", action="store_true", help="go on with what a run before has finished")
+    verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     verb.add_argument("--strict", action="store_true", help="stop at the first row that cannot be answered")
     verb.add_argument("--json", action="store_true", help="print the summary as JSON")
-    verb.set_defaults(run=_batch)
 
 
 def _batch(arguments: argparse.Namespace) -> Result:
+    """Answer every question in a file. Rows that cannot be answered have an error instead; exit status 1 then.
+
+    You can kill it at any time. Run the same command with --resume to continue; the output is identical.
+    """
     output = Path(arguments.output).resolve()
-    model = Model.find(arguments.model)
+    model = ModelSource.find(arguments.model)
     if arguments.workers is not None:
         engine = processes(model, check_integer("--workers", arguments.workers, 1))
     elif arguments.scheduler is not None:
@@ -53,58 +48,49 @@ def _batch(arguments: argparse.Namespace) -> Result:
     else:
         engine = threads(model)
     try:
-        with _screen(), _file(arguments.source, output) as source:
+        with ExitStack() as cleanup:
+            cleanup.callback(clear_bar)
+            cleanup.callback(logging.disable, logging.root.manager.disable)
+            logging.disable(logging.CRITICAL)  # Dask's log would cross the bar; errors are reported once, after it
+            source = cleanup.enter_context(_as_file(arguments.source, output))
             summary = answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
     except Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
-    if arguments.json:
-        return json.dumps(summary._asdict()), int(summary.errors > 0)
-    return "{} rows, {} answered, {} errors, {} kept".format(*summary), int(summary.errors > 0)
-
-
-@contextmanager
-def _screen() -> Iterator[None]:
-    """For the bar alone: what goes wrong is said once, by us and behind it, not in lines of Dask's log."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        clear_bar()
+    sentence = "{} rows, {} answered, {} errors, {} kept".format(*summary)
+    return json.dumps(summary._asdict()) if arguments.json else sentence, int(summary.errors > 0)
 
 
 def _progress() -> Progress:
-    """A bar for each thing that is done, its pace from where something had to be computed."""
+    """A progress bar for each stage of a run. Rows that were finished before do not count for its pace."""
     began: dict[str, float] = {}
 
-    def draw(what: str, done: int, total: int, skipped: int) -> None:
+    def draw(stage: str, done: int, total: int, skipped: int) -> None:
         now = time.monotonic()
-        if done == skipped or what not in began:
-            began[what] = now
+        if done == skipped or stage not in began:
+            began[stage] = now
+        text = f"{stage}, {done}"
         if total:
-            draw_bar(done, total, f"{what}, {done} of {total}, {pace(done - skipped, total - done, now - began[what])}")
-        else:
-            draw_bar(0, 1, f"{what}, {done}")
+            text += f" of {total}, {pace(done - skipped, total - done, now - began[stage])}"
+        draw_bar(done if total else 0, total or 1, text)
 
     return draw
 
 
 @contextmanager
-def _file(source: str, output: Path) -> Iterator[Path]:
-    """The input as a file, as it is read more than once: standard input goes beside the output until the end."""
+def _as_file(source: str, output: Path) -> Iterator[Path]:
+    """The input as a file, since it is read more than once: standard input is copied beside the output meanwhile."""
     if source != "-":
         yield Path(source)
         return
     if sys.stdin is None:
         raise ValueError("standard input is closed. Name a file.")
     try:
-        number, kept = tempfile.mkstemp(".jsonl", f"{output.name}.input.", output.parent)
+        descriptor, copied = tempfile.mkstemp(".jsonl", f"{output.name}.input.", output.parent)
     except OSError as error:
         raise ValueError(f"{output}: cannot be written ({error.strerror}).") from error
     try:
-        with open(number, "wb") as file:
+        with open(descriptor, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield Path(kept)
+        yield Path(copied)
     finally:
-        os.unlink(kept)
+        os.unlink(copied)

@@ -7,29 +7,23 @@ from pathlib import Path
 from ..checkpoint import Checkpoint, hub
 from ..lab.info import describe
 from ..qa import QuestionAnswerer
-from .terminal import MODEL_HELP, Result, Verbs, printable
+from .terminal import MODEL_HELP, Result, Verbs, add_verb, printable
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Describe their calls."""
-    download = verbs.add_parser(
-        "download",
-        help="fetch a checkpoint from the hub",
-        description="Fetch a checkpoint from the hub into its cache, verify it, and print the folder it is in.",
-    )
-    download.add_argument(
-        "id", metavar="ID", help="OWNER/NAME, such as distilbert/distilbert-base-cased-distilled-squad"
-    )
+    """Add the verbs download and info."""
+    download = add_verb(verbs, "download", _download, "fetch a checkpoint from the hub")
+    example = "distilbert/distilbert-base-cased-distilled-squad"
+    download.add_argument("id", metavar="ID", help=f"OWNER/NAME, such as {example}")
     download.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: the newest)")
     download.add_argument("--dir", metavar="DIR", help="also make a folder of it here, which --model takes off-line")
-    download.set_defaults(run=_download)
-    info = verbs.add_parser("info", help="what a checkpoint is", description="Say what a checkpoint is.")
+    info = add_verb(verbs, "info", _info, "what a checkpoint is")
     info.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     info.add_argument("--json", action="store_true", help="print it as JSON")
-    info.set_defaults(run=_info)
 
 
 def _download(arguments: argparse.Namespace) -> Result:
+    """Fetch a checkpoint from the hub into its cache, verify it, and print the folder it is in."""
     folder = hub.find(arguments.id, arguments.revision)
     if folder == Path(arguments.id):
         raise ValueError(f"{arguments.id}: a folder here, so there is nothing to download.")
@@ -38,6 +32,7 @@ def _download(arguments: argparse.Namespace) -> Result:
 
 
 def _info(arguments: argparse.Namespace) -> Result:
+    """Say what a checkpoint is."""
     known = describe(Checkpoint(arguments.model))
     if arguments.json:
         return json.dumps(known), 0

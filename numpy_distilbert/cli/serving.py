@@ -7,30 +7,27 @@ from pathlib import Path
 from ..arguments import check_integer
 from ..checkpoint import hub
 from ..qa import QuestionAnswerer
-from .terminal import MODEL_HELP, Result, Verbs, warn
+from .terminal import MODEL_HELP, Result, Verbs, add_verb, warn
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Describe their calls."""
-    serve = verbs.add_parser(
-        "serve",
-        help="answer questions over HTTP, and on a page",
-        description="Answer questions over HTTP as the hub's question-answering API does, and on a page in the "
-        "browser. Ctrl-C or SIGTERM ends it after what is being answered.",
-    )
+    """Add the verb serve."""
+    serve = add_verb(verbs, "serve", _serve, "answer questions over HTTP, and on a page")
     serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
-    serve.add_argument(
-        "--max-body", metavar="BYTES", type=int, default=2_000_000, help="of a request (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--queue", metavar="N", type=int, default=128, help="requests held at a time (default: %(default)s)"
-    )
-    serve.set_defaults(run=_serve)
+    for name, metavar, default, meaning in (
+        ("--max-body", "BYTES", 2_000_000, "of a request"),
+        ("--queue", "N", 128, "requests held at a time"),
+    ):
+        serve.add_argument(name, metavar=metavar, type=int, default=default, help=f"{meaning} (default: %(default)s)")
 
 
 def _serve(arguments: argparse.Namespace) -> Result:
+    """Answer questions over HTTP as the hub's question-answering API does, and on a page in the browser.
+
+    Ctrl-C or SIGTERM ends it after what is being answered.
+    """
     try:
         from ..service.application import serve
         from ..service.protocol import Limits
@@ -46,10 +43,9 @@ def _serve(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
     with listener:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
-        qa = QuestionAnswerer.from_pretrained(
-            arguments.model, split_special_tokens=True
-        )  # nobody knows the texts' authors
+        # special tokens are split, since nobody knows who wrote the texts
+        qa = QuestionAnswerer.from_pretrained(arguments.model, split_special_tokens=True)
         name = hub.DEFAULT if arguments.model is None else Path(arguments.model).name
-        line = f"http://{host}:{listener.getsockname()[1]} answers. Ctrl-C ends it."
-        serve(qa, name, listener, limits, lambda: warn(line))
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        serve(qa, name, listener, limits, lambda: warn(f"{url} answers. Ctrl-C ends it."))
     return "stopped", 0

@@ -13,46 +13,40 @@ from ..arguments import check_integer
 from ..checkpoint import Checkpoint, hub
 from ..qa import QuestionAnswerer
 from ..runtime.threads import n_cores
-from ..training.data import Example, integers_sha256, read_logits, training_windows, with_teachers, write_logits
-from ..training.hyperparameters import Hyperparameters
+from ..training.data import (
+    Example,
+    Hyperparameters,
+    integers_sha256,
+    read_logits,
+    training_windows,
+    with_teachers,
+    write_logits,
+)
 from ..training.loop import train, trainable
 from ..training.optimiser import CURVE, State
 from ..training.output import STATE, is_trained, remove_leftovers, write_checkpoint
-from .answering import predict
-from .terminal import MODEL_HELP, Result, Verbs, clear_bar, clock, draw_bar, on_terminal, progress, read_squad, warn
+from .answering import predict, read_squad
+from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, draw_bar, on_terminal, progress, warn
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Describe their calls."""
-    distill = verbs.add_parser(
-        "distill",
-        help="train a model on SQuAD, with a teacher",
-        description="Train a model on SQuAD v1.1, with the logits of a teacher if there are some. Stopped (Ctrl-C, "
-        "SIGTERM, or a crash), the same call goes on where it was. With --write-logits, write the logits of a teacher "
-        "instead.",
-    )
+    """Add the verb distill."""
+    distill = add_verb(verbs, "distill", _distill, "train a model on SQuAD, with a teacher")
     settings = Hyperparameters()
     distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
-    distill.add_argument(
-        "--init", metavar="MODEL", help="where to begin; with --write-logits the teacher: " + MODEL_HELP
-    )
+    init = f"where to begin; with --write-logits the teacher: {MODEL_HELP}"
+    distill.add_argument("--init", metavar="MODEL", help=init)
     output = distill.add_mutually_exclusive_group(required=True)
     output.add_argument("--out", metavar="DIR", help="the folder for the new checkpoint")
-    output.add_argument(
-        "--write-logits", metavar="OUT.safetensors", help="write the logits of --init, and do not train"
-    )
-    distill.add_argument(
-        "--teacher",
-        metavar="LOGITS",
-        nargs="+",
-        default=[],
-        help="files of --write-logits, or of another framework; their mean is the teacher",
-    )
+    write_logits = "write the logits of --init, and do not train"
+    output.add_argument("--write-logits", metavar="OUT.safetensors", help=write_logits)
+    teacher = "files of --write-logits, or of another framework; their mean is the teacher"
+    distill.add_argument("--teacher", metavar="LOGITS", nargs="+", default=[], help=teacher)
     distill.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
     distill.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
     distill.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
     distill.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
-    for name, kind, explained in (
+    for name, kind, meaning in (
         ("alpha", float, "share of the teacher in the loss, 0 to 1"),
         ("temperature", float, "what logits are divided by for the teacher's part"),
         ("epochs", int, "how often every window is seen"),
@@ -62,11 +56,15 @@ def add_verbs(verbs: Verbs) -> None:
         ("seed", int, "for order and dropout"),
     ):
         default = getattr(settings, name.replace("-", "_"))
-        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{explained} (default: %(default)s)")
-    distill.set_defaults(run=_distill)
+        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
 
 
 def _distill(arguments: argparse.Namespace) -> Result:
+    """Train a model on SQuAD v1.1, with the logits of a teacher if --teacher is given.
+
+    After Ctrl-C, SIGTERM or a crash, run the same command to continue. With --write-logits, write the logits of a
+    teacher instead.
+    """
     settings = Hyperparameters(*(getattr(arguments, name) for name in Hyperparameters._fields))
     settings.check()
     check_integer("--save-every", arguments.save_every, 1)
@@ -81,10 +79,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
     questions = read_squad(arguments.file, left_out)[: arguments.limit]
     ids, answers, misplaced = training_windows(questions, qa)
     if left_out or misplaced:
-        warn(
-            f"{len(left_out)} questions of the file are blank or have no answer, "
-            f"{len(misplaced)} answers are not in their context or too long for a window."
-        )
+        blank = f"{len(left_out)} questions of the file are blank or have no answer"
+        warn(f"{blank}, {len(misplaced)} answers are not in their context or too long for a window.")
     if not ids:
         raise ValueError(f"{arguments.file}: holds no question to train with.")
     if arguments.write_logits is not None:
@@ -120,25 +116,13 @@ def _train(
     about: dict[str, Any],
     save_every: int,
 ) -> Result | None:
-    """Train, and write the checkpoint. Or until a signal comes: then what it says, and its exit status.
+    """Train, and write the checkpoint. Stops early at a signal: then returns the verb's result.
 
-    The state is saved at the beginning, after every so many steps and when a signal comes.
+    The state is saved at the beginning, after every save_every steps and at a signal.
     """
     path = folder / STATE
     state = State(trainable(qa.model, settings.freeze_words))
-    if path.exists():
-        state.load(path, about)
-        if state.threads != n_cores():
-            warn(
-                f"begun on {state.threads} threads, goes on on {n_cores()}: "
-                "the weights will differ in their last digits."
-            )
-    else:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"{folder}: cannot be made ({error.strerror}).") from error
-        state.save(path, about)
+    _load_or_save(state, path, about)
     caught: list[int] = []
 
     def catch(number: int, _: Any) -> None:
@@ -149,8 +133,8 @@ def _train(
     before = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
     start, tokens, first = time.monotonic(), 0, len(state.losses)
     try:
-        for done, steps, taken in train(qa.model, windows, settings, state):
-            tokens += taken
+        for done, steps, n_tokens in train(qa.model, windows, settings, state):
+            tokens += n_tokens
             seconds = time.monotonic() - start
             left = clock(seconds / (done - first) * (steps - done))
             loss, speed = state.recent_loss(), tokens / seconds
@@ -161,12 +145,30 @@ def _train(
             if caught or done % save_every == 0:
                 state.save(path, about)
             if caught:
-                return f"stopped after step {done}, saved in {path}. The same call goes on.", 128 + caught[0]
+                return f"stopped after step {done}, saved in {path}. Run the same command to resume.", 128 + caught[0]
         write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
         if caught:
-            return f"stopped after the last step, the model is in {folder}. The same call goes on.", 128 + caught[0]
+            return (
+                f"stopped after the last step, the model is in {folder}. Run the same command to resume.",
+                128 + caught[0],
+            )
     finally:
         clear_bar()
         for number, handler in before.items():
             signal.signal(number, handler)
     return None
+
+
+def _load_or_save(state: State, path: Path, about: dict[str, Any]) -> None:
+    """Resume from the state at path, or save the first one there."""
+    if path.exists():
+        state.load(path, about)
+        if state.threads != n_cores():
+            change = f"begun on {state.threads} threads, resumed on {n_cores()}"
+            warn(f"{change}: the weights will differ in their last digits.")
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path.parent}: cannot be made ({error.strerror}).") from error
+    state.save(path, about)

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from .record import Tensors
 
 RTOL, ATOL = 1e-4, 2e-5
-MAX_PERMUTED = 5  # axes; of more there are too many orders to try
+MAX_PERMUTED = 5  # axes; more have too many orders to try
 
 
 class Comparison(NamedTuple):
     """One tensor in two recordings.
 
-    shape: ours; same: within the tolerance; layout: how theirs lies if not as ours; max_abs, max_rel: the largest
-    difference, and the largest as a share of the larger number; ulp: the largest in units in the last place of the
-    coarser dtype; cosine: of the angle between both. None where it has no meaning.
+    shape: ours; same: within the tolerance; layout: the axes of theirs if not as ours; max_abs, max_rel: the largest
+    difference, absolute and relative to the larger number; ulp: the largest in units in the last place of the coarser
+    dtype; cosine: of the angle between both. None where it has no meaning.
     """
 
     name: str
@@ -37,15 +37,10 @@ def compare(
     """Compare every tensor of ours that theirs has too, in the order of ours.
 
     names: what theirs calls a tensor, by our name, where that is not the same. Two tensors are the same if
-    |ours - theirs| <= atol + rtol |theirs| everywhere, and of integers if they are equal, whatever order theirs has its
-    axes in.
+    |ours - theirs| <= atol + rtol |theirs| everywhere, integers if they are equal; the order of the axes may differ.
     """
-    names = names or {}
-    return [
-        _compare(name, tensor, theirs[names.get(name, name)], rtol, atol)
-        for name, tensor in ours.items()
-        if names.get(name, name) in theirs
-    ]
+    pairs = [(name, (names or {}).get(name, name)) for name in ours]
+    return [_compare(name, ours[name], theirs[other], rtol, atol) for name, other in pairs if other in theirs]
 
 
 def _compare(name: str, ours: NDArray[Any], theirs: NDArray[Any], rtol: float, atol: float) -> Comparison:
@@ -61,24 +56,17 @@ def _compare(name: str, ours: NDArray[Any], theirs: NDArray[Any], rtol: float, a
         relative = np.divide(difference, larger, out=np.zeros_like(larger), where=difference != 0)
         units = None if coarser is None else difference / np.spacing(larger.astype(coarser)).astype(np.float64)
         cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
-    figures = [None if x is None else float(np.max(x, initial=0)) for x in (difference, relative, units)] + [
-        float(cosine)
-    ]
-    return Comparison(
-        name, ours.shape, same, layout, *(x if x is not None and np.isfinite(x) else None for x in figures)
-    )
+    largest = (None if x is None else float(np.max(x, initial=0)) for x in (difference, relative, units))
+    figures = (x if x is not None and np.isfinite(x) else None for x in (*largest, float(cosine)))
+    return Comparison(name, ours.shape, same, layout, *figures)
 
 
 def _laid_out_as(ours: NDArray[Any], theirs: NDArray[Any], rtol: float, atol: float) -> tuple[NDArray[Any], str]:
-    """theirs in the shape of ours, with its axes in the order in which the numbers agree best; and that in words."""
+    """Theirs in the shape of ours, with its axes in the order in which the numbers agree best, and that in words."""
     if theirs.shape == ours.shape and np.allclose(ours, theirs, rtol, atol):
         return theirs, ""
-    squeezed = theirs.squeeze()
-    best, layout, smallest = (
-        theirs.reshape(ours.shape),
-        "" if theirs.shape == ours.shape else f"as {theirs.shape}",
-        np.inf,
-    )
+    squeezed, best, smallest = theirs.squeeze(), theirs.reshape(ours.shape), np.inf
+    layout = "" if theirs.shape == ours.shape else f"as {theirs.shape}"
     for axes in permutations(range(squeezed.ndim)) if squeezed.ndim <= MAX_PERMUTED and squeezed.size else ():
         moved = squeezed.transpose(axes).reshape(ours.shape)
         with np.errstate(all="ignore"):

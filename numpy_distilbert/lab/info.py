@@ -1,4 +1,4 @@
-"""What a checkpoint is: its shape, its size, its tokenizer, where it is from, and what it saves against BERT."""
+"""Describe a checkpoint: its shape, size, tokenizer, origin, and the share of BERT's parameters that it saves."""
 
 import re
 from dataclasses import asdict
@@ -19,23 +19,22 @@ CARD_SHA256 = re.compile(r"`([0-9a-f]{64})` \| (\S+)")
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `numpy-distilbert info --json` prints of a checkpoint.
 
-    parameters: counts by part; bytes: of the weights, on disk and once they are loaded; weights: each file's sha256,
-    and whether it is known to be the published one; licence, provenance: None where nothing says;
-    bert: see bert_parameters, and the share of them that this encoder has not.
+    parameters: counts by part; bytes: of the weights, on disk and in memory; weights: each file's sha256, and whether
+    it is known to be the published one; licence, provenance: None if unknown; bert: see bert_parameters(), and the
+    share of them that this encoder saves.
     Raises CheckpointError if it cannot be loaded, or has another sha256 than was published.
     """
-    model = DistilBertForQuestionAnswering.from_pretrained(checkpoint)
-    tokenizer, folder, files = Tokenizer.from_pretrained(checkpoint), checkpoint.folder, checkpoint.weights().files
+    model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(checkpoint), Tokenizer.from_pretrained(checkpoint)
+    folder, files = checkpoint.folder, checkpoint.weights().files
     parts, bert = parameters(model), bert_parameters(model.config)
-    card = _card(folder)
+    readme = (folder.parent if _is_embedded(folder) else folder) / "README.md"
+    card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    memory = sum(array.nbytes for array in tree_leaves(model.parameters))
     return {
         "path": str(folder),
         "config": asdict(model.config),
         "parameters": parts | {"total": sum(parts.values())},
-        "bytes": {
-            "disk": sum(path.stat().st_size for path in files),
-            "memory": sum(array.nbytes for array in tree_leaves(model.parameters)),
-        },
+        "bytes": {"disk": sum(path.stat().st_size for path in files), "memory": memory},
         "tokenizer": {
             "pieces": len(tokenizer.vocab),
             "lowercase": tokenizer.lowercase,
@@ -49,8 +48,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def parameters(model: PretrainedModel) -> dict[str, int]:
-    """How many numbers each part of a model has, of all layers together."""
+def parameters(model: PretrainedModel[Any]) -> dict[str, int]:
+    """The number of parameters in each part of a model, summed over the layers."""
     counts: dict[str, int] = {}
     for name, tensor in state_dict(model.parameters, model.config).items():
         *_, module, layer, _ = f"..{name}".split(".")
@@ -60,8 +59,8 @@ def parameters(model: PretrainedModel) -> dict[str, int]:
 
 
 def bert_parameters(config: Config) -> int:
-    """Of a BERT-base encoder with that vocabulary, positions and width: 12 layers, hidden layers four times as wide,
-    two segment embeddings, and the pooler.
+    """The number of parameters of a BERT-base encoder with that vocabulary, positions and width: 12 layers, hidden
+    layers four times as wide, two segment embeddings, and the pooler.
 
     Source: Devlin et al. 2018, section 3; Sanh et al. 2019 compare with it (110 against 66 million, 40 % fewer).
     """
@@ -75,17 +74,9 @@ def _is_embedded(folder: Path) -> bool:
     return folder.name == hub.DEFAULT and folder.resolve() == hub.embedded().resolve()
 
 
-def _card(folder: Path) -> str:
-    """The model card, README.md, which has that of the embedded checkpoint one folder above."""
-    path = (folder.parent if _is_embedded(folder) else folder) / "README.md"
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
 def _fingerprint(path: Path, card: str) -> dict[str, Any]:
-    actual = hub.sha256(path)
-    published = hub.published_sha256(path) or {name: digest for digest, name in CARD_SHA256.findall(card)}.get(
-        path.name
-    )
+    in_card = {name: digest for digest, name in CARD_SHA256.findall(card)}
+    actual, published = hub.sha256(path), hub.published_sha256(path) or in_card.get(path.name)
     if published not in (None, actual):
         raise CheckpointError(f"{path}: sha256 is {actual}, published was {published}. Install or fetch it again.")
     return {"file": path.name, "sha256": actual, "published": published is not None}
@@ -94,8 +85,7 @@ def _fingerprint(path: Path, card: str) -> dict[str, Any]:
 def _provenance(folder: Path) -> str | None:
     if _is_embedded(folder):
         return f"embedded in numpy_distilbert, see {folder.parent / 'README.md'}"
-    cached = CACHED.search(folder.as_posix())
-    if cached:
+    if cached := CACHED.search(folder.as_posix()):
         return "https://huggingface.co/{}/{}/tree/{}".format(*cached.groups())
     name = read_json(folder / "config.json").get("_name_or_path")
     return name if isinstance(name, str) else None

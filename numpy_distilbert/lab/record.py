@@ -1,7 +1,7 @@
-"""Record what flows through the model while it reads one question and its context.
+"""Record the activations of a forward pass over one question and its context.
 
-A recording is a safetensors file of tensors under the names of the checkpoint's modules: NAME is what the module of
-that name gives, NAME.input what it is given. Between the modules of attention are its scores, (batch, heads, queries,
+A recording is a safetensors file of tensors under the names of the checkpoint's modules: NAME is the output of the
+module of that name, NAME.input its input. Between the modules of attention are its scores, (batch, heads, queries,
 keys) and scaled but before the softmax, probabilities and context. Metadata holds the names in the order they were
 computed ("order"), the text, the tokens and their offsets in it, the configuration, the sha256 of the weights, and
 versions.
@@ -32,47 +32,34 @@ Tensors = Mapping[str, NDArray[Any]]
 def record(
     question: str, context: str, checkpoint: Checkpoint, dtype: DTypeLike = "float32"
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The tensors of one question and context through a checkpoint, and the metadata of a recording.
-
-    Raises ValueError if they have more tokens than the model has positions, else as the model and the tokenizer do.
-    """
+    """The activations of a model on a question and context, and the metadata of a recording. Raises as one_window()."""
     model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype)
-    tokenizer = Tokenizer.from_pretrained(checkpoint)
-    encoding = one_window(question, context, tokenizer, model.config)
+    encoding = one_window(question, context, Tokenizer.from_pretrained(checkpoint), model.config)
     tensors = model([encoding.ids], output_tensors=True).tensors or {}
-    return tensors, _metadata(question, context, encoding, model, checkpoint) | {"order": json.dumps(list(tensors))}
-
-
-def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config) -> Encoding:
-    """Both as the model reads them at once. Raises ValueError if they have more tokens than it has positions."""
-    encoding, positions = tokenizer(question, context), config.max_position_embeddings
-    if len(encoding) > positions:
-        raise ValueError(
-            f"question and context have {len(encoding)} tokens, the model has {positions} positions. "
-            "Shorten the context."
-        )
-    return encoding
-
-
-def _metadata(
-    question: str, context: str, encoding: Encoding, model: DistilBertForQuestionAnswering, checkpoint: Checkpoint
-) -> dict[str, str]:
-    values = {
+    about = {
         "tokens": encoding.tokens,
         "offsets": encoding.offsets,
         "sequence_ids": encoding.sequence_ids,
         "config": asdict(model.config),
         "sha256": checkpoint.sha256,
         "versions": {"numpy_distilbert": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "order": list(tensors),
     }
-    return {"question": question, "context": context} | {name: json.dumps(value) for name, value in values.items()}
+    texts = {"question": question, "context": context}
+    return tensors, texts | {name: json.dumps(value) for name, value in about.items()}
+
+
+def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config) -> Encoding:
+    """Question and context in one window. Raises ValueError if they have more tokens than the model has positions."""
+    encoding, positions = tokenizer(question, context), config.max_position_embeddings
+    if len(encoding) > positions:
+        counts = f"question and context have {len(encoding)} tokens, the model has {positions} positions"
+        raise ValueError(f"{counts}. Shorten the context.")
+    return encoding
 
 
 def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Write a recording, whole or not at all.
-
-    Raises ValueError if it cannot stand there or is not called .safetensors, OSError if writing fails.
-    """
+    """Write a recording. Raises ValueError if it is not called .safetensors, else as write_whole()."""
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"{path}: a recording is a .safetensors file. Name it so.")
     with write_whole(path, binary=True) as file:
@@ -80,11 +67,10 @@ def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[
 
 
 def read_recording(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
-    """The tensors in a .safetensors or .npz file, in the order that it says they were computed, if it says so.
+    """The tensors in a .safetensors or .npz file, in the order in which they were computed, if that is recorded.
 
-    Raises ValueError if it cannot be read, or holds what is not numbers.
+    Raises ValueError if it cannot be read, or holds a tensor that is not numeric.
     """
-    tensors: dict[str, NDArray[Any]] = {}
     try:
         if Path(path).suffix == ".npz":
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -92,11 +78,10 @@ def read_recording(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
         else:
             places = dict(read_header(Path(path)))
             with open_tensors(path) as file:
-                order = dict.fromkeys(json.loads((file.metadata() or {}).get("order", "[]")))
-                for name in [*(n for n in order if n in places), *sorted(places.keys() - order)]:
-                    place = places[name]
-                    tensors[name] = read_floats(place) if place.dtype in STORED_AS else file.get_tensor(name)
-    except Exception as error:  # a broken zip file alone has a dozen kinds
+                order = json.loads((file.metadata() or {}).get("order", "[]"))
+                stored = {name: places[name] for name in [*order, *sorted(places)] if name in places}
+                tensors = {n: read_floats(p) if p.dtype in STORED_AS else file.get_tensor(n) for n, p in stored.items()}
+    except Exception as error:  # a broken zip file alone raises a dozen kinds
         raise ValueError(f"{path}: not a readable .safetensors or .npz file ({error}).") from error
     for name, tensor in tensors.items():
         if tensor.dtype.kind not in "biuf":

@@ -1,7 +1,4 @@
-"""Random checkpoints of a given shape, the same everywhere: NumPy's RandomState is frozen for good.
-
-They stand in for a published checkpoint where only its shape matters: in tests and benchmarks.
-"""
+"""Random checkpoints of a given shape, for tests and benchmarks; NumPy's RandomState makes them the same everywhere."""
 
 import json
 from collections.abc import Mapping
@@ -21,8 +18,8 @@ SHAPES = {
 }
 
 
-def tensor_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the published format with its shape."""
+def random_weights(config: Mapping[str, int], seed: int) -> dict[str, Array]:
+    """Every tensor of the published format in float32, so large that attention is uneven and logits are of order 1."""
     dim, hidden_dim = config["dim"], config["hidden_dim"]
     shapes: dict[str, tuple[int, ...]] = {
         "distilbert.embeddings.word_embeddings.weight": (config["vocab_size"], dim),
@@ -36,14 +33,9 @@ def tensor_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         affine |= {f"{layer}.ffn.lin1": (hidden_dim, dim), f"{layer}.ffn.lin2": (dim, hidden_dim)}
     for name, shape in affine.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    return shapes
-
-
-def random_weights(config: Mapping[str, int], seed: int) -> dict[str, Array]:
-    """float32 weights wide enough that attention is uneven and logits are of order 1."""
     random = np.random.RandomState(seed)
     weights: dict[str, Array] = {}
-    for name, shape in tensor_shapes(config).items():
+    for name, shape in shapes.items():
         uniform = random.random_sample(shape).astype(np.float32) * 2 - 1
         if name.endswith("orm.weight"):
             weights[name] = 1 + uniform / 4
@@ -55,15 +47,12 @@ def random_weights(config: Mapping[str, int], seed: int) -> dict[str, Array]:
 
 
 def write_checkpoint(folder: Path, shape: str, dtype: type[np.floating] = np.float32, **changes: int) -> Path:
-    """Write the random checkpoint of that name, or one with another size, as config.json and model.safetensors."""
+    """Write the random checkpoint of a shape in SHAPES, or of one with changes: config.json and model.safetensors."""
     config = SHAPES[shape] | changes
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(
-        {"model_type": "distilbert", "architectures": ["DistilBertForQuestionAnswering"], "activation": "gelu"} | config
-    )
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    known = {"model_type": "distilbert", "architectures": ["DistilBertForQuestionAnswering"], "activation": "gelu"}
+    (folder / "config.json").write_text(json.dumps(known | config), encoding="utf-8")
     weights = random_weights(config, seed=list(SHAPES).index(shape))
-    tensors = {name: tensor.astype(dtype) for name, tensor in weights.items()}
     with write_whole(folder / FILE, binary=True) as file:
-        write_tensors(file, tensors, {"format": "pt"})
+        write_tensors(file, {name: tensor.astype(dtype) for name, tensor in weights.items()}, {"format": "pt"})
     return folder

@@ -1,7 +1,4 @@
-"""The application: the routes, and the process that serves them.
-
-The event loop reads requests and writes answers; batcher.py computes beside it.
-"""
+"""The web application: its routes, and the server. The event loop does the I/O, batcher.py computes beside it."""
 
 import asyncio
 import signal
@@ -22,28 +19,13 @@ from uvicorn import Config, Server
 from .. import __version__
 from ..parameters import tree_leaves
 from ..qa import QuestionAnswerer, Search
+from . import protocol
 from .batcher import BATCH_TOKENS, Batcher, Job, Words
-from .protocol import (
-    ANSWER_SECONDS,
-    MOST,
-    REQUEST_SECONDS,
-    RETRY_SECONDS,
-    TEXT_CHARACTERS,
-    Connection,
-    Limits,
-    busy,
-    failure,
-    json_response,
-    read_body,
-    read_question,
-    refusal,
-    wait_for,
-)
 
-ALL_CHARACTERS = 4 * TEXT_CHARACTERS  # of all that are held: tokens take many times the bytes of their text
-CLIENT_DISCONNECTED = 499  # the status of a request nobody waits for any more, which nobody sees
+ALL_CHARACTERS = 4 * protocol.TEXT_CHARACTERS  # of all requests: tokens take many times the bytes of their text
+CLIENT_DISCONNECTED = 499  # a status that no client sees
 PAGE = Path(__file__).parent / "page"
-# By suffix. Windows' registry may have anything for them, and with nosniff a script that is text/plain does not run.
+# By suffix: Windows' registry may map them to anything, and with nosniff a script that is text/plain does not run.
 PAGE_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -51,7 +33,7 @@ PAGE_TYPES = {
     ".svg": "image/svg+xml",
 }
 PAGE_HEADERS = {
-    # Nothing from elsewhere, nothing inline, and no text that becomes HTML even if the script had a mistake.
+    # Nothing from other hosts, nothing inline, and no text that becomes HTML even if the script has a mistake.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types",
@@ -62,18 +44,16 @@ PAGE_HEADERS = {
 
 
 class Service:
-    """What the routes do. One instance serves one model."""
+    """The handlers of all routes, for one model."""
 
-    def __init__(self, qa: QuestionAnswerer, model: str, limits: Limits) -> None:
-        """model: what it is called."""
-        self._qa = qa
-        self._model = model
-        self._limits = limits
-        self._held = self._characters = 0  # requests, and characters of their texts
+    def __init__(self, qa: QuestionAnswerer, model: str, limits: protocol.Limits) -> None:
+        """model: its name."""
+        self._qa, self._model, self._limits = qa, model, limits
+        self._n_requests = self._n_characters = 0  # that are being answered, and of their texts
         self._batcher = Batcher(qa)
 
     def application(self) -> Starlette:
-        """The routes, and the queue that runs as long as they are served."""
+        """The routes, with a queue that runs as long as they are served."""
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -88,97 +68,88 @@ class Service:
             Route("/healthz", self.health),
             Route("/info", self.info),
         ]
-        handlers: Any = {HTTPException: refusal, Exception: failure}
+        handlers: Any = {HTTPException: protocol.refusal, Exception: protocol.failure}
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
     async def root(self, request: Request) -> Response:
-        """The page to ask on; or the best answer, with top_k above 1 the list of the best, as in Python."""
-        return await self._ask(request, Search) if request.method == "POST" else page_file("index.html")
+        """GET: the page. POST: the best answer, or with top_k above 1 the list of the best, as in Python."""
+        return await (self._ask(request, Search) if request.method == "POST" else self.page(request))
 
     async def words(self, request: Request) -> Response:
-        """As Words.result."""
+        """The answers with the probabilities of the words, see Words.result()."""
         return await self._ask(request, Words)
 
     async def page(self, request: Request) -> Response:
-        """A file that the page consists of."""
-        name = request.path_params["name"]
+        """A file of the page, index.html if none is named. Raises HTTPException 404 for any other."""
+        name = request.path_params.get("name", "index.html")
         if name not in {path.name for path in PAGE.iterdir() if path.suffix in PAGE_TYPES}:
             raise HTTPException(404)
-        return page_file(name)
+        return FileResponse(PAGE / name, headers=PAGE_HEADERS, media_type=PAGE_TYPES[Path(name).suffix])
 
     async def health(self, _: Request) -> Response:
-        """That the service takes requests."""
-        return json_response({"status": "ok"})
+        """Tell that the service takes requests."""
+        return protocol.json_response({"status": "ok"})
 
     async def info(self, _: Request) -> Response:
-        """The model, its configuration, what is taken, and how many requests are held now."""
+        """The model, its configuration, the limits, and the number of requests that are being answered."""
         model = self._qa.model
-        return json_response(
-            {
-                "model": self._model,
-                "version": __version__,
-                "dtype": model.dtype.name,
-                "parameters": sum(array.size for array in tree_leaves(model.parameters)),
-                "config": asdict(model.config),
-                "limits": self._limits._asdict()
-                | MOST
-                | {"characters": TEXT_CHARACTERS, "seconds": ANSWER_SECONDS, "batch_tokens": BATCH_TOKENS},
-                "requests": self._held,
-            }
-        )
+        limits = {"characters": protocol.TEXT_CHARACTERS, "seconds": protocol.ANSWER_SECONDS}
+        known = {
+            "model": self._model,
+            "version": __version__,
+            "dtype": model.dtype.name,
+            "parameters": sum(array.size for array in tree_leaves(model.parameters)),
+            "config": asdict(model.config),
+            "limits": self._limits._asdict() | protocol.MAX_OPTIONS | limits | {"batch_tokens": BATCH_TOKENS},
+            "requests": self._n_requests,
+        }
+        return protocol.json_response(known)
 
     async def _ask(self, request: Request, kind: type[Search]) -> Response:
-        if self._held >= self._limits.queue:
-            raise busy(f"{self._held} requests wait already. Try again in {RETRY_SECONDS} s.")
-        self._held += 1
-        characters = 0
+        retry = f"Try again in {protocol.RETRY_SECONDS} s."
+        if self._n_requests >= self._limits.queue:
+            raise protocol.busy(f"{self._n_requests} requests wait already. {retry}")
+        self._n_requests += 1
+        n_characters = 0
         try:
-            body = await read_body(request, self._limits.max_body)
-            question, context, settings = read_question(self._qa, body)
-            characters = len(question) + len(context)
-            self._characters += characters
-            if self._characters > ALL_CHARACTERS:
-                raise busy(
-                    f"The texts of {self._held - 1} requests are all it can hold. Try again in {RETRY_SECONDS} s."
-                )
+            body = await protocol.read_body(request, self._limits.max_body)
+            question, context, settings = protocol.read_question(self._qa, body)
+            n_characters = len(question) + len(context)
+            self._n_characters += n_characters
+            if self._n_characters > ALL_CHARACTERS:
+                raise protocol.busy(f"The texts of {self._n_requests - 1} requests are all it can hold. {retry}")
             windows = await asyncio.to_thread(self._qa.windows, question, context, settings)
             job = Job(windows, kind(context, settings))
             self._batcher.put(job)
-            return await wait_for(job, request)
+            return await protocol.wait_for(job, request)
         except ClientDisconnect:
             return Response(status_code=CLIENT_DISCONNECTED)
         finally:
-            self._held -= 1
-            self._characters -= characters
-
-
-def page_file(name: str) -> Response:
-    """One of the files in PAGE."""
-    path = PAGE / name
-    return FileResponse(path, headers=PAGE_HEADERS, media_type=PAGE_TYPES[path.suffix])
+            self._n_requests -= 1
+            self._n_characters -= n_characters
 
 
 def serve(
-    qa: QuestionAnswerer, model: str, listener: socket.socket, limits: Limits, begins: Callable[[], None] = lambda: None
+    qa: QuestionAnswerer, model: str, listener: socket.socket, limits: protocol.Limits, ready: Callable[[], None]
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; then finish what is held, and take nothing more.
+    """Serve until SIGTERM or Ctrl-C, then finish the requests that are being answered.
 
-    model: what it is called; begins: is called when a signal would end it so.
+    model: its name; ready: called as soon as a signal would end the service that way.
     """
     config = Config(
         Service(qa, model, limits).application(),
-        http=Connection,
+        http=protocol.Connection,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=REQUEST_SECONDS + ANSWER_SECONDS,  # there are clients that never read
+        timeout_graceful_shutdown=protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS,  # some clients never read
     )
     server = Server(config)
-    # uvicorn does the same when it runs, and sends the signal again to the handler before, which must not end us then
+    # uvicorn does the same when it runs, and then raises the signal again for this handler, which must not end us
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
-        begins()
+        ready()
         with suppress(KeyboardInterrupt):
             server.run([listener])
     finally:

@@ -1,9 +1,8 @@
-"""The queue: windows of all that wait go through the model together.
+"""The queue: windows of all waiting requests go through the model together.
 
-Texts become tokens in threads beside the event loop, and one more thread does all arithmetic, pass after pass. A pass
-takes a window of each waiting request in turn until BATCH_TOKENS are together; what has windows left goes to the end of
-the queue. So a request that comes alone starts at once, and a long document does not hold up the short questions beside
-it.
+Texts are tokenized in threads beside the event loop, and one more thread makes the forward passes, one after another.
+A pass takes a window of each waiting request in turn until the batch has BATCH_TOKENS; requests that have windows left
+go to the end of the queue. So a single request starts at once, and a long document does not hold up short questions.
 """
 
 import asyncio
@@ -11,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,56 +22,48 @@ from ..spans import span_probabilities
 from ..tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
-LOWEST = 1e-4  # probability of a word that is told
+LOWEST = 1e-4  # words less probable than that are not reported
 
 
 class Words(Search):
-    """A search that also tells how probable it is that each word starts the answer, and that it ends it."""
+    """A search that also returns the probabilities that the answer starts, and ends, with each word."""
 
     def __init__(self, context: str, settings: Settings) -> None:
         super().__init__(context, settings)
-        self._words: dict[int | None, tuple[int, int, Array]] = {}  # by number: first and last character, probabilities
+        self._words: dict[int | None, tuple[int, int, Array]] = {}  # by number: start, end, probabilities
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
-        """As Search. A word of several windows has its highest probability, one cut by a window all its characters."""
+        """See Search. Of a word in several windows the highest probabilities count, and all its characters."""
         super().add(window, start_logits, end_logits)
         probabilities = np.stack([span_probabilities(logits, window) for logits in (start_logits, end_logits)])
-        words: dict[int | None, list[int]] = {}  # the tokens of each
-        for i, sequence in enumerate(window.sequence_ids):
+        tokens_of: dict[int | None, list[int]] = {}
+        for position, sequence in enumerate(window.sequence_ids):
             if sequence == 1:
-                words.setdefault(window.word_ids[i], []).append(i)
-        for word, tokens in words.items():
+                tokens_of.setdefault(window.word_ids[position], []).append(position)
+        for word, tokens in tokens_of.items():
+            start, end = window.offsets[tokens[0]][0], window.offsets[tokens[-1]][1]
             both = probabilities[:, tokens].sum(axis=1)
-            first, last = window.offsets[tokens[0]][0], window.offsets[tokens[-1]][1]
             if word in self._words:
                 known = self._words[word]
-                first, last, both = min(first, known[0]), max(last, known[1]), np.maximum(both, known[2])
-            self._words[word] = first, last, both
+                start, end, both = min(start, known[0]), max(end, known[1]), np.maximum(both, known[2])
+            self._words[word] = start, end, both
 
     def result(self) -> Any:
         """{"answers": a list, "words": [[start, end, probability to start, probability to end], ...]}."""
         answers = super().result()
-        told = [word for word in self._words.values() if word[2].max() >= LOWEST]
-        words = sorted([first, last, *both.tolist()] for first, last, both in told)
+        reported = [word for word in self._words.values() if word[2].max() >= LOWEST]
+        words = sorted([start, end, *both.tolist()] for start, end, both in reported)
         return {"answers": answers if isinstance(answers, list) else [answers], "words": words}
 
 
 class Job:
-    """A question on its way through the queue: what is left to read, what was found, and the JSON that comes of it."""
+    """A question in the queue: its remaining windows, what was found so far, and the answer in JSON to come."""
 
     def __init__(self, windows: Iterator[Encoding], search: Search) -> None:
-        self.windows = with_last(windows)
+        end: Any = None
+        self.windows = pairwise(chain(windows, [end]))  # each with the next, the last with None
         self.search = search
         self.answer: Future[str] = Future()
-
-
-def with_last(windows: Iterator[Encoding]) -> Iterator[tuple[Encoding, bool]]:
-    """Each window, and whether it is the last."""
-    window = next(windows)
-    for following in windows:
-        yield window, False
-        window = following
-    yield window, True
 
 
 class Batcher:
@@ -83,12 +75,12 @@ class Batcher:
         self._arrived = asyncio.Event()
 
     def put(self, job: Job) -> None:
-        """Answer it in its turn, unless job.answer is cancelled before."""
+        """Queue a job. It is dropped if job.answer is cancelled before its turn."""
         self._jobs.append(job)
         self._arrived.set()
 
     async def run(self) -> None:
-        """Compute while there are jobs, and wait for the next."""
+        """Make forward passes while there are jobs, then wait for the next job."""
         with ThreadPoolExecutor(1) as thread:
             while True:
                 await self._arrived.wait()
@@ -97,23 +89,23 @@ class Batcher:
                     await asyncio.get_running_loop().run_in_executor(thread, self._pass)
 
     def _pass(self) -> None:
-        """One forward pass. What goes wrong in it is the answer to all its jobs."""
+        """Make one forward pass. An error in it is the answer to all its jobs."""
         jobs: set[Job] = set()
         try:
-            taken = []
-            held = 0
-            while self._jobs and held < BATCH_TOKENS:
+            batch = []
+            n_tokens = 0
+            while self._jobs and n_tokens < BATCH_TOKENS:
                 job = self._jobs.popleft()
                 if job.answer.done():  # cancelled, or failed in a pass before
                     continue
                 jobs.add(job)
-                window, last = next(job.windows)
-                taken.append((job, window, last))
-                held += len(window)
-                if not last:
+                window, following = next(job.windows)
+                batch.append((job, window, following is None))
+                n_tokens += len(window)
+                if following is not None:
                     self._jobs.append(job)
-            logits = self._qa.logits([window.ids for _, window, _ in taken]) if taken else []
-            for (job, window, last), (start_logits, end_logits) in zip(taken, logits, strict=True):
+            logits = self._qa.logits([window.ids for _, window, _ in batch]) if batch else []
+            for (job, window, last), (start_logits, end_logits) in zip(batch, logits, strict=True):
                 job.search.add(window, start_logits, end_logits)
                 if last:
                     answer = json.dumps(job.search.result())

@@ -1,7 +1,7 @@
-"""What clients send and are sent: requests read and checked, answers and refusals in JSON.
+"""What clients send and receive: requests are read and checked, answers and errors are written in JSON.
 
-What is taken is limited so that memory and time are: bytes and seconds of a body, characters of a text and of all texts
-together, requests at a time, seconds of an answer.
+Memory and time are bounded by limits on the bytes and seconds of a body, the characters of a text and of all texts
+together, the number of requests, and the seconds of an answer.
 
 Source: requests and answers are those of the hub's question-answering task, which huggingface_hub's InferenceClient
 speaks.
@@ -24,24 +24,21 @@ from ..qa import QuestionAnswerer
 from .batcher import Job
 
 TEXT_CHARACTERS = 500_000  # of a question or a context
-MOST = {
-    "top_k": 100,
-    "max_answer_len": 100,
-}  # of an answer's length in characters there is no limit but that of its words
+MAX_OPTIONS = {"top_k": 100, "max_answer_len": 100}  # tokens: an answer may have any number of characters
 REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, for the service to answer it
 RETRY_SECONDS = DISCONNECT_SECONDS = 1
 ERROR_CHARACTERS = 300
 
 
 class Limits(NamedTuple):
-    """What a service takes: bytes of a request's body; requests at a time, those being answered included."""
+    """Limits of a service: the bytes of a request's body, and the number of requests at a time."""
 
     max_body: int
     queue: int
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body. Raises HTTPException: 408 it does not come, 413 it is too long."""
+    """The body of a request. Raises HTTPException: 408 if it does not arrive in time, 413 if it is too long."""
     try:
         return await asyncio.wait_for(_whole_body(request, limit), REQUEST_SECONDS)
     except asyncio.TimeoutError:
@@ -49,7 +46,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def _whole_body(request: Request, limit: int) -> bytes:
-    """One that is too long is read to its end, or its sender would not read why it is refused."""
+    """A body that is too long is read to its end too, or its sender would not read why it is refused."""
     body, size = bytearray(), 0
     async for part in request.stream():
         size += len(part)
@@ -63,7 +60,7 @@ async def _whole_body(request: Request, limit: int) -> bytes:
 def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings]:
     """Question, context and settings of {"inputs": {"question", "context"}, "parameters": {...}}.
 
-    The hub's own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 not that.
+    The hub's own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 something else wrong.
     """
     try:
         request = json.loads(body.decode())
@@ -82,7 +79,7 @@ def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings
         settings = qa.settings(parameters or {})
         if settings.batch_size is not None:
             raise ValueError("batch_size has no meaning here. Leave it out.")
-        for name, most in MOST.items():
+        for name, most in MAX_OPTIONS.items():
             if getattr(settings, name) > most:
                 raise ValueError(f"{name} must be at most {most}, got {getattr(settings, name)}.")
     except (TypeError, ValueError) as error:
@@ -94,58 +91,58 @@ def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings
 
 
 async def wait_for(job: Job, request: Request) -> Response:
-    """Its answer, if it comes in time. Raises ClientDisconnect, or HTTPException 503; then the job is cancelled."""
+    """The answer to a job. Cancels it and raises ClientDisconnect, or HTTPException 503 after ANSWER_SECONDS."""
     answer = asyncio.wrap_future(job.answer)
-    gone = asyncio.create_task(client_disconnected(request))
-    either: set[asyncio.Future[Any]] = {answer, gone}
+    disconnected = asyncio.create_task(client_disconnected(request))
+    either: set[asyncio.Future[Any]] = {answer, disconnected}
     try:
         await asyncio.wait(either, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return Response(answer.result(), media_type="application/json")
-        if gone.done():
+        if disconnected.done():
             raise ClientDisconnect
         raise busy(f"There was no answer within {ANSWER_SECONDS} s. Send a shorter text, or try again.")
     finally:
         answer.cancel()
-        gone.cancel()
+        disconnected.cancel()
 
 
 async def client_disconnected(request: Request) -> None:
-    """Returns when the client has."""
+    """Wait until the client of a request disconnects."""
     while True:
-        with suppress(asyncio.TimeoutError):  # uvicorn reads on, and sees who is gone, with each call
+        with suppress(asyncio.TimeoutError):  # uvicorn only notices a disconnect when receive() is called again
             if (await asyncio.wait_for(request.receive(), DISCONNECT_SECONDS))["type"] == "http.disconnect":
                 return
 
 
 def busy(message: str) -> HTTPException:
-    """For what may go well a little later."""
+    """The error 503, for a request that may succeed a little later."""
     return HTTPException(503, message, {"Retry-After": str(RETRY_SECONDS)})
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Of ASCII, as a text may hold half a surrogate pair, which UTF-8 cannot."""
+    """A response in ASCII, as a text may hold half a surrogate pair, which UTF-8 cannot encode."""
     return Response(json.dumps(value), status, headers, "application/json")
 
 
 async def refusal(_: Request, error: HTTPException) -> Response:
-    """{"error": what was wrong}."""
+    """Handle an HTTPException: {"error": what was wrong}."""
     return json_response({"error": error.detail}, error.status_code, error.headers)
 
 
 async def failure(_: Request, error: Exception) -> Response:
-    """The same for what should not happen; uvicorn logs it."""
+    """Handle any other exception, with status 500; uvicorn logs it."""
     return json_response({"error": f"The service failed ({type(error).__name__}). Its log says more."}, 500)
 
 
 class Connection(H11Protocol):
-    """A connection that is closed if no request comes: uvicorn would wait for ever for the first."""
+    """A connection that is closed if no request arrives: uvicorn would wait for ever for the first one."""
 
     def connection_made(self, transport: Any) -> None:
-        """As the base class."""
+        """See asyncio.Protocol."""
         super().connection_made(transport)
         self.loop.call_later(REQUEST_SECONDS, self._close_if_silent)
-        # Without it an answer waits until the client has acknowledged its head. asyncio sets it on sockets of its own.
+        # Otherwise an answer waits until the client acknowledges its head. asyncio sets it only on its own sockets.
         with suppress(OSError):  # macOS refuses when the client has gone already
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -1,6 +1,7 @@
-"""What is trained with: windows with the tokens of their answers, and the logits of teachers."""
+"""What a model is trained with: hyperparameters, windows with the tokens of their answers, logits of teachers."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
@@ -8,17 +9,47 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import Array, Ids
+from ..arguments import Array, Ids, check_integer
 from ..checkpoint.tensors import open_tensors, write_tensors
 from ..files import write_whole
 from ..qa import QuestionAnswerer
 from ..squad import Question
 from ..tokenizer import Encoding
-from .hyperparameters import Hyperparameters
+
+
+class Hyperparameters(NamedTuple):
+    """The hyperparameters of distillation.
+
+    epochs: passes over all windows; lr: the highest learning rate, after a linear warm-up and before a linear decay to
+    0; batch_tokens: tokens in a step; alpha, temperature: see Loss; dropout: its rate; freeze_words: leave the word
+    embeddings as they are.
+    """
+
+    epochs: int = 1
+    lr: float = 5e-5
+    batch_tokens: int = 4096
+    seed: int = 0
+    alpha: float = 0.5
+    temperature: float = 2.0
+    dropout: float = 0.1
+    freeze_words: bool = False
+
+    def check(self) -> None:
+        """Raise ValueError or TypeError that names the value and what it must be."""
+        for name, lowest in (("epochs", 1), ("batch_tokens", 1), ("seed", 0)):
+            check_integer(name, getattr(self, name), lowest)
+        for name, fits, needed in (
+            ("lr", 0 < self.lr < math.inf, "more than 0"),
+            ("alpha", 0 <= self.alpha <= 1, "from 0 to 1"),
+            ("temperature", 0 < self.temperature < math.inf, "more than 0"),
+            ("dropout", 0 <= self.dropout < 1, "from 0 to less than 1"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {needed}, got {getattr(self, name):g}.")
 
 
 class Example(NamedTuple):
-    """What the model is trained with: tokens, the first and the last of the answer, and the teacher's logits."""
+    """A window to train with: its tokens, the first and the last token of the answer, and the teacher's logits."""
 
     ids: Ids
     answer: tuple[int, int]  # (0, 0), [CLS], if it is not in this window
@@ -28,11 +59,10 @@ class Example(NamedTuple):
 def training_windows(
     questions: Sequence[Question], qa: QuestionAnswerer
 ) -> tuple[list[Ids], list[tuple[int, int]], list[str]]:
-    """What is trained with: the token ids of every window, and the tokens its answer starts and ends with.
+    """The token ids of every window, the first and last token of its answer, and the ids of questions left out.
 
-    The answer is the first that people gave; a window that does not hold it has (0, 0), [CLS]. Returns the ids of
-    questions whose answer does not stand in the context where it should, or in none of the windows, too. Those are left
-    out.
+    The answer is the first that people gave; a window that does not hold it has (0, 0), [CLS]. Questions are left out
+    if their answer is not in the context at its start, or in none of the windows.
     """
     windows: list[Ids] = []
     answers: list[tuple[int, int]] = []
@@ -42,8 +72,7 @@ def training_windows(
         if type(start) is not int or start < 0 or not text.strip() or not question.context.startswith(text, start):
             bad.append(question.id)
             continue
-        start += len(text) - len(text.lstrip())
-        end = start + len(text.strip())
+        start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
         read = list(qa.windows(question.question, question.context, qa.settings({})))
         found = [_answer_tokens(window, start, end) for window in read]
         if not any(found):
@@ -55,44 +84,39 @@ def training_windows(
 
 
 def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int] | None:
-    """The first and the last token of these characters, if it holds both."""
-    first = last = None
-    for i, (sequence, (low, high)) in enumerate(zip(window.sequence_ids, window.offsets, strict=True)):
-        if sequence != 1:
-            continue
-        if low <= start < high:
-            first = i
-        if low < end <= high:
-            last = i
-    return None if first is None or last is None else (first, last)
+    """The first and the last token of these characters, if both are in the window."""
+    tokens = [(i, *window.offsets[i]) for i, sequence in enumerate(window.sequence_ids) if sequence == 1]
+    first = [i for i, low, high in tokens if low <= start < high]
+    last = [i for i, low, high in tokens if low < end <= high]
+    return (first[-1], last[-1]) if first and last else None
 
 
 def with_teachers(
     windows: Sequence[Ids], answers: Sequence[tuple[int, int]], teachers: Sequence[Sequence[Array]]
 ) -> list[Example]:
-    """What to train with; of several teachers the mean logits. teachers: of each, (2, tokens) for every window."""
+    """Examples with the mean logits of all teachers. teachers: of each, (2, tokens) for every window."""
     logits: list[Array | None] = [np.mean(of_window, axis=0) for of_window in zip(*teachers, strict=True)]
-    return [Example(*one) for one in zip(windows, answers, logits or [None] * len(windows), strict=True)]
+    return [Example(*parts) for parts in zip(windows, answers, logits or [None] * len(windows), strict=True)]
 
 
 def batches(lengths: Sequence[int], settings: Hyperparameters) -> list[list[int]]:
-    """The windows of every step, drawn without repetition in each epoch, as many as fit in batch_tokens."""
+    """The windows of every step: each epoch a random permutation, cut into batches of at most batch_tokens."""
     plan: list[list[int]] = []
     for epoch in range(settings.epochs):
-        held = settings.batch_tokens + 1
+        n_tokens = settings.batch_tokens + 1
         for i in np.random.default_rng([settings.seed, epoch]).permutation(len(lengths)).tolist():
-            if held + lengths[i] > settings.batch_tokens:
+            if n_tokens + lengths[i] > settings.batch_tokens:
                 plan.append([])
-                held = 0
+                n_tokens = 0
             plan[-1].append(i)
-            held += lengths[i]
+            n_tokens += lengths[i]
     return plan
 
 
 def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iterable[tuple[Array, Array]]) -> None:
     """Write a teacher's file, as docs/teachers.md describes it. logits: of each window, start and end, each (tokens,).
 
-    Raises ValueError, before any logits are taken, if it cannot stand there.
+    Raises ValueError, before any logits are computed, if it cannot be created.
     """
     with write_whole(path, binary=True) as file:
         start, end = (np.concatenate(part).astype(np.float32) for part in zip(*logits, strict=True))
@@ -103,27 +127,24 @@ def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iter
 
 def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array]:
     """A teacher's logits for each window, (2, tokens) float32. Raises ValueError if they are of other windows."""
+    counts, total = [len(window) for window in windows], sum(map(len, windows))
     try:
         with open_tensors(path) as file:
             lengths, start, end = (file.get_tensor(name) for name in ("lengths", "start_logits", "end_logits"))
             digest = (file.metadata() or {}).get("tokens_sha256")
-    # the last two for dtypes that NumPy does not have
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # the last two for dtypes unknown to NumPy
         raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
-    if lengths.tolist() != [len(window) for window in windows] or digest not in (None, integers_sha256(windows)):
-        raise ValueError(
-            f"{path}: not of these questions, or cut into tokens otherwise. "
-            "Write it with the same file, --limit and model."
-        )
-    total = sum(map(len, windows))
+    if lengths.tolist() != counts or digest not in (None, integers_sha256(windows)):
+        problem = "not of these questions, or cut into tokens otherwise"
+        raise ValueError(f"{path}: {problem}. Write it with the same file, --limit and model.")
+    fits = all(part.dtype.kind == "f" and part.shape == (total,) for part in (start, end))
     with np.errstate(over="ignore"):
-        both = [logits.astype(np.float32) for logits in (start, end)]
-    for given, logits in zip((start, end), both, strict=True):
-        if given.dtype.kind != "f" or given.shape != (total,) or not np.isfinite(logits).all():
-            raise ValueError(f"{path}: start_logits and end_logits need a finite float32 for each of {total} tokens.")
-    return np.split(np.stack(both), np.cumsum([len(window) for window in windows])[:-1], axis=1)
+        logits = np.array([start, end], np.float32) if fits else None
+    if logits is None or not np.isfinite(logits).all():
+        raise ValueError(f"{path}: start_logits and end_logits need a finite float32 for each of {total} tokens.")
+    return np.split(logits, np.cumsum(counts)[:-1], axis=1)
 
 
 def integers_sha256(rows: Sequence[Ids]) -> str:
-    """Of the token ids of all windows, or the places of all answers, as int32."""
+    """The digest of the token ids of all windows, or of the positions of all answers, as int32."""
     return hashlib.sha256(np.concatenate(rows).astype("<i4").tobytes()).hexdigest()

@@ -80,21 +80,21 @@ def attention_backward(
 
     dS is the gradient of the softmax at dP = V^T dy.
     dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> dQ, dK, dV, each (..., d, tokens). dropout:
-    what P was multiplied with, if it was.
+    the factors of P, if any.
     """
-    dp = value.swapaxes(-1, -2) @ dy
-    dropped = p if dropout is None else p * dropout
+    dp, dropped = value.swapaxes(-1, -2) @ dy, p
     if dropout is not None:
         dp *= dropout
+        dropped = p * dropout
     ds = softmax_backward(dp, p, axis=-2)
     ds *= 1.0 / math.sqrt(query.shape[-2])
     return key @ ds, query @ ds.swapaxes(-1, -2), dy @ dropped.swapaxes(-1, -2)
 
 
 def embeddings_backward(dx: Array, ids: Ids, positions: Ids, gradient: Embeddings) -> None:
-    """x = W[id] + P[position]: the gradient of a row is the sum of those of all tokens that took it.
+    """x = W[id] + P[position]: the gradient of a row is the sum of dx over the tokens with that id or position.
 
-    dx: (dim, tokens), ids, positions: (tokens,). Added to gradient; to that of the words only if it has rows.
+    dx: (dim, tokens), ids, positions: (tokens,). Added to gradient; to that of W only if it has rows (is not frozen).
     """
     np.add.at(gradient.position_embeddings, positions, dx.T)
     if len(gradient.word_embeddings):
@@ -102,20 +102,17 @@ def embeddings_backward(dx: Array, ids: Ids, positions: Ids, gradient: Embedding
 
 
 def dropout(shape: tuple[int, ...], rate: float, random: np.random.Generator) -> Array | None:
-    """Factors for the forward and the backward pass: 0 at that rate, else 1 / (1 - rate); None for a rate of 0."""
-    if not rate:
-        return None
-    return (random.random(shape, np.float32) >= rate) * np.float32(1 / (1 - rate))
+    """Dropout factors: 0 with probability rate, else 1 / (1 - rate); None for a rate of 0."""
+    return (random.random(shape, np.float32) >= rate) * np.float32(1 / (1 - rate)) if rate else None
 
 
-# What layer_backward reads; the other activations share memory.
-KEPT = frozenset(Activations._fields) - {"scores", "out_lin", "lin2"}
+KEEP = frozenset(Activations._fields) - {"scores", "out_lin", "lin2"}  # what layer_backward reads
 
 
 def layer_backward(dy: Array, layer: Layer, a: Activations, inputs: list[slice], gradient: Layer) -> Array:
-    """The backward pass of a block: its steps in reverse; what went into a sum gets the gradient of the sum.
+    """The backward pass of a transformer block: its steps in reverse; both terms of a sum get the gradient of the sum.
 
-    dy: (dim, tokens), a: what the forward pass computed, inputs: the columns of each input -> dx: (dim, tokens).
+    dy: (dim, tokens), a: of the forward pass, inputs: the columns of each input -> dx: (dim, tokens).
     """
     d_output = layer_norm_backward(dy, a.output, layer.output_layer_norm.weight, gradient.output_layer_norm)
     d_lin2 = d_output if a.ffn_dropout is None else d_output * a.ffn_dropout
@@ -132,15 +129,14 @@ def layer_backward(dy: Array, layer: Layer, a: Activations, inputs: list[slice],
         query, key, value = a.qkv[..., columns].swapaxes(0, 1)
         factors = a.attention_dropout[i] if a.attention_dropout else None
         parts = attention_backward(d_context[..., columns], query, key, value, a.probabilities[i], factors)
-        for k, part in enumerate(parts):
-            d_qkv[:, k, :, columns] = part
+        d_qkv[..., columns] = np.stack(parts, axis=1)
     dx = linear_backward(d_qkv.reshape(-1, dy.shape[1]), a.x, layer.attention.qkv.weight, gradient.attention.qkv)
     dx += d_attended
     return dx
 
 
 def loss_and_gradient(
-    model: PretrainedModel,
+    model: PretrainedModel[Any],
     windows: Sequence[Any],
     loss: Callable[[Array, Any], tuple[float, Array]],
     gradient: Parameters,
@@ -148,17 +144,17 @@ def loss_and_gradient(
     random: np.random.Generator | None = None,
     share: float = 1.0,
 ) -> float:
-    """The summed loss of some windows, each times share, and its gradient, added to what gradient holds.
+    """The summed loss of a pack of windows, each times share; its gradient is added to gradient.
 
-    windows: each with its token ids as .ids; loss: gives that of the head's output for a window, (k, tokens), and its
-    gradient with respect to that. rate: of dropout after the embeddings, on the attention's probabilities, after each
-    feed-forward network and before the head, as in transformers' DistilBERT; random: where it takes its numbers from.
+    windows: each with its token ids as .ids; loss: maps the head's output, (k, tokens), and its window to the loss and
+    its gradient with respect to that output. rate: of dropout after the embeddings, on the attention's probabilities,
+    after each feed-forward network and before the head, as in transformers' DistilBERT, with numbers from random.
     """
     random = random or np.random.default_rng(0)
-    config, parameters = model.config, model.parameters
+    parameters = model.parameters
     ids, mask = pad([window.ids for window in windows])
     pack = Pack.of(range(len(windows)), mask)
-    work = Workspace(config, pack, Arena(model.dtype), Team(), KEPT, lambda shape: dropout(shape, rate, random))
+    work = Workspace(model.config, pack, Arena(model.dtype), Team(), KEEP, lambda shape: dropout(shape, rate, random))
 
     summed, embedding_dropout, x = embed(ids, parameters.embeddings, work)[2:]
     activations = []
@@ -184,7 +180,6 @@ def loss_and_gradient(
         dx = layer_backward(dx, layer, a, pack.inputs, layer_gradient)
     if embedding_dropout is not None:
         dx *= embedding_dropout
-    norm, norm_gradient = parameters.embeddings.LayerNorm, gradient.embeddings.LayerNorm
-    dx = layer_norm_backward(dx, summed, norm.weight, norm_gradient)
+    dx = layer_norm_backward(dx, summed, parameters.embeddings.LayerNorm.weight, gradient.embeddings.LayerNorm)
     embeddings_backward(dx, ids[pack.tokens], pack.tokens[1], gradient.embeddings)
     return total

@@ -1,9 +1,8 @@
-"""The second step of distillation, on SQuAD, with the gradients of gradients.py.
+"""The training loop of distillation on SQuAD.
 
-A step takes a batch of windows, divided among the threads; each thread takes its own through the forward and backward
-pass and adds up gradients of its own, which are summed in a fixed order. So the same seed gives the same weights on the
-same number of threads (without threadpoolctl, of BLAS), however often the work was interrupted: what is random in a
-step depends on its number alone.
+Each thread runs the forward and backward passes of its windows of a batch and adds up their gradients, which are then
+summed in a fixed order; randomness depends on the seed and the number of the step. So the same seed gives the same
+weights on the same number of threads (without threadpoolctl, of BLAS), however often training was interrupted.
 
 Source: Sanh et al. 2019, section 3 ("a second step of distillation"), and the script of their SQuAD experiment.
 """
@@ -16,35 +15,33 @@ import numpy as np
 from ..model import DistilBertForQuestionAnswering
 from ..parameters import Parameters, tree_map
 from ..runtime.threads import Team, balance, threads
-from .data import Example, batches
+from .data import Example, Hyperparameters, batches
 from .gradients import loss_and_gradient
-from .hyperparameters import Hyperparameters
 from .loss import Loss
 from .optimiser import State, adamw, learning_rate
 
-PASS_TOKENS = 1024  # of about which a thread keeps all that is computed on the way forth
+PASS_TOKENS = 1024  # about as many tokens go through one forward and backward pass, whose activations take memory
 
 
 def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Parameters:
-    """The parameters of a model that are trained: its own arrays, without those of the words if they are frozen.
+    """The parameters of a model to be updated in place, with no rows of word embeddings if they are frozen.
 
-    Word embeddings stored in float16 become the model's dtype first if they are trained.
+    Word embeddings stored in float16 are converted to the model's dtype unless they are frozen.
     """
-    embeddings = model.parameters.embeddings
-    if freeze_words:
-        none = embeddings._replace(word_embeddings=embeddings.word_embeddings[:0])
-        return model.parameters._replace(embeddings=none)
-    words = embeddings.word_embeddings.astype(model.dtype, copy=False)
-    model.parameters = model.parameters._replace(embeddings=embeddings._replace(word_embeddings=words))
-    return model.parameters
+    embeddings, words = model.parameters.embeddings, model.parameters.embeddings.word_embeddings
+    words = words[:0] if freeze_words else words.astype(model.dtype, copy=False)
+    parameters = model.parameters._replace(embeddings=embeddings._replace(word_embeddings=words))
+    if not freeze_words:
+        model.parameters = parameters
+    return parameters
 
 
 def train(
     model: DistilBertForQuestionAnswering, windows: Sequence[Example], settings: Hyperparameters, state: State
 ) -> Iterator[tuple[int, int, int]]:
-    """Train, one step for each item taken: (steps done, steps in all, its tokens).
+    """Train, and yield after each step: (steps done, steps in all, its tokens).
 
-    state: where to begin; it goes along. Raises ValueError when the loss is not finite.
+    state: where to begin; updated in every step. Raises ValueError if the loss is not finite.
     """
     lengths = [len(window.ids) for window in windows]
     plan = batches(lengths, settings)
@@ -71,20 +68,18 @@ def add_gradients(
     gradients: list[Parameters],
     team: Team,
 ) -> float:
-    """The mean loss of a batch. Each thread adds the gradient of its share to its own of gradients."""
-    shares = balance([len(window.ids) for window in batch], team.n_threads)
-    loss = Loss(settings.alpha, settings.temperature)
-    losses = [0.0] * team.n_threads
+    """The mean loss of a batch. Thread i adds the gradient of its windows to gradients[i]."""
+    loss, losses = Loss(settings.alpha, settings.temperature), [0.0] * team.n_threads
+    parts = balance([len(window.ids) for window in batch], team.n_threads)
 
-    def add(number: int) -> None:
-        share = [batch[i] for i in shares[number]]
-        lengths = [len(window.ids) for window in share]
-        for i, pack in enumerate(balance(lengths, math.ceil(sum(lengths) / PASS_TOKENS))):
-            random = np.random.default_rng([settings.seed, step, number, i])
+    def add(thread: int) -> None:
+        windows = [batch[i] for i in parts[thread]]
+        lengths, gradient = [len(window.ids) for window in windows], gradients[thread]
+        for i, indices in enumerate(balance(lengths, math.ceil(sum(lengths) / PASS_TOKENS))):
+            pack, random = [windows[k] for k in indices], np.random.default_rng([settings.seed, step, thread, i])
             with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
-                losses[number] += loss_and_gradient(
-                    model, [share[k] for k in pack], loss, gradients[number], settings.dropout, random, 1 / len(batch)
-                )
+                added = loss_and_gradient(model, pack, loss, gradient, settings.dropout, random, 1 / len(batch))
+            losses[thread] += added
 
     team.run(add, range(team.n_threads))
     return sum(losses)

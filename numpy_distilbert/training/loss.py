@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy with the answer, and distillation from the logits of a teacher.
+"""The loss that training minimises: cross-entropy with the answer, and distillation from a teacher's logits.
 
 Source: Sanh et al. 2019; Hinton et al. 2015.
 """
@@ -33,23 +33,22 @@ def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[flo
 
 @dataclass(frozen=True)
 class Loss:
-    """alpha distillation + (1 - alpha) cross-entropy, the mean of that of the start and that of the end."""
+    """alpha distillation + (1 - alpha) cross-entropy, averaged over start and end."""
 
     alpha: float = 0.5
     temperature: float = 2.0
 
-    def __call__(self, logits: Array, window: "Example") -> tuple[float, Array]:
+    def __call__(self, logits: Array, window: Example) -> tuple[float, Array]:
         """The loss of one window and its gradient with respect to the logits.
 
         logits: (2, tokens), of start and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
         """
         loss, gradient = 0.0, np.empty_like(logits)
         for i in range(2):
-            hard, d_hard = cross_entropy(logits[i], window.answer[i])
-            if window.teacher is None:
-                loss, gradient[i] = loss + hard / 2, d_hard / 2
-                continue
-            soft, d_soft = distillation(logits[i], window.teacher[i].astype(logits.dtype), self.temperature)
-            loss += (self.alpha * soft + (1 - self.alpha) * hard) / 2
-            gradient[i] = (self.alpha * d_soft + (1 - self.alpha) * d_hard) / 2
+            value, d_logits = cross_entropy(logits[i], window.answer[i])
+            if window.teacher is not None:
+                soft, d_soft = distillation(logits[i], window.teacher[i].astype(logits.dtype), self.temperature)
+                value = self.alpha * soft + (1 - self.alpha) * value
+                d_logits = self.alpha * d_soft + (1 - self.alpha) * d_logits
+            loss, gradient[i] = loss + value / 2, d_logits / 2
         return loss, gradient

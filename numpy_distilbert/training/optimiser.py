@@ -1,4 +1,4 @@
-"""AdamW, and the state of a training that can be interrupted."""
+"""AdamW, its learning rate, and the state of training, which can be saved and resumed."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import Array
 from ..checkpoint.tensors import open_tensors, write_tensors
 from ..files import write_whole
 from ..parameters import Parameters, tree_leaves, tree_map
@@ -18,55 +19,50 @@ CURVE = 100  # steps
 
 
 class State:
-    """Training under way: the parameters, the running means of AdamW, and the steps done."""
+    """What training resumes from: the parameters, the running means of AdamW, and the losses of the steps done."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self.mean: Parameters = tree_map(np.zeros_like, parameters)
         self.square: Parameters = tree_map(np.zeros_like, parameters)
         self.losses: list[float] = []  # of every step done
-        self.threads = n_cores()  # when it was begun
+        self.threads = n_cores()  # when training began
 
     def recent_loss(self) -> float:
         """The mean loss of the last CURVE steps."""
         return float(np.mean(self.losses[-CURVE:]))
 
     def curve(self) -> list[float]:
-        """The mean loss of every CURVE steps, and of those since."""
+        """The mean loss of every CURVE steps, and of the rest."""
         return [float(np.mean(self.losses[i : i + CURVE])) for i in range(0, len(self.losses), CURVE)]
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write all of it, whole or not at all. about: what it must be gone on with."""
-        tensors = {f"{name}.{i}": array for name, part in self._parts() for i, array in enumerate(tree_leaves(part))}
+        """Write all of it, whole or not at all. about: the data and settings it may be resumed with."""
         metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses), "threads": str(self.threads)}
         with write_whole(path, binary=True) as file:
-            write_tensors(file, tensors, metadata)
+            write_tensors(file, self._tensors(), metadata)
 
     def load(self, path: Path, about: dict[str, Any]) -> None:
-        """Go on from there, the parameters of the model included.
-
-        Raises ValueError if it is of something else.
-        """
+        """Resume from a file of save(), the parameters of the model included. Raises ValueError if that cannot be."""
         try:
             with open_tensors(path) as file:
                 metadata = file.metadata()
                 if json.loads(metadata["about"]) != about:
-                    raise ValueError(
-                        "it was made with other data or settings. Use another folder, or the same as before"
-                    )
-                for name, part in self._parts():
-                    for i, array in enumerate(tree_leaves(part)):
-                        tensor = file.get_tensor(f"{name}.{i}")
-                        if tensor.shape != array.shape:
-                            raise ValueError(f"{name}.{i} has shape {tensor.shape}, needs {array.shape}")
-                        array[:] = tensor
+                    problem = "it was made with other data or settings"
+                    raise ValueError(f"{problem}. Use another folder, or the same as before")
+                for name, array in self._tensors().items():
+                    tensor = file.get_tensor(name)
+                    if tensor.shape != array.shape:
+                        raise ValueError(f"{name} has shape {tensor.shape}, needs {array.shape}")
+                    array[:] = tensor
                 self.losses = json.loads(metadata["losses"])
                 self.threads = int(metadata["threads"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: training cannot go on from it ({error}).") from error
 
-    def _parts(self) -> list[tuple[str, Parameters]]:
-        return [("parameters", self.parameters), ("mean", self.mean), ("square", self.square)]
+    def _tensors(self) -> dict[str, Array]:
+        trees = {"parameters": self.parameters, "mean": self.mean, "square": self.square}
+        return {f"{name}.{i}": array for name, tree in trees.items() for i, array in enumerate(tree_leaves(tree))}
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -76,16 +72,15 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
 
 def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> None:
-    """One step of AdamW on the sum of the gradients, cut to norm CLIP; weight decay on matrices and tables alone.
+    """One step of AdamW on the sum of the gradients, clipped to norm CLIP; weight decay on matrices and tables alone.
 
     m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr (m' / (sqrt(v') + eps) + decay p), where m' and v' are m and
-    v divided by 1 - b^t. The gradients are 0 afterwards. Raises ValueError if they are not finite.
+    v divided by 1 - b^t. The gradients are set to 0. Raises ValueError if they are not finite.
     Source: Loshchilov and Hutter 2019, algorithm 2.
     """
     step = len(state.losses) + 1
-    parts = list(
-        zip(*(tree_leaves(part) for part in (state.parameters, state.mean, state.square, *gradients)), strict=True)
-    )
+    trees = (state.parameters, state.mean, state.square, *gradients)
+    parts = list(zip(*map(tree_leaves, trees), strict=True))
     squares = [0.0] * len(parts)
 
     def add_up(number: int) -> None:

@@ -16,7 +16,7 @@ STATE, ABOUT = "state.safetensors", "training.json"
 
 
 def is_trained(folder: Path, about: dict[str, Any]) -> bool:
-    """Whether it holds the model that this training ends in. Raises ValueError if it holds another."""
+    """Whether the folder holds the trained model of these settings. Raises ValueError if it holds another model."""
     if not any((folder / name).exists() for name in (FILE, INDEX)):
         return False
     trained = read_json(folder / ABOUT) if (folder / ABOUT).exists() else None
@@ -26,8 +26,8 @@ def is_trained(folder: Path, about: dict[str, Any]) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what training needed, and what it left of files when it was killed."""
-    for leftover in folder.glob("[0-9a-f]" * 16 + ".part"):  # of files.write_whole
+    """Remove the state of training, and partly written files of runs that were killed."""
+    for leftover in folder.glob("[0-9a-f]" * 16 + ".part"):  # see files.write_whole()
         leftover.unlink()
     (folder / STATE).unlink(missing_ok=True)
 
@@ -35,17 +35,14 @@ def remove_leftovers(folder: Path) -> None:
 def write_checkpoint(
     folder: Path, model: DistilBertForQuestionAnswering, source: Checkpoint, about: dict[str, Any]
 ) -> None:
-    """Write the model beside copies of the other files of the checkpoint it came from, each whole or not at all.
+    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all.
 
-    Weights are stored under their published names, as float16 if they were there, else float32.
-    Raises ValueError, before anything is written, if they are not finite as that.
+    Weights are stored under their published names, in float16 if those of source are, else float32.
+    Raises ValueError, before anything is written, if they are not finite in that dtype.
     """
-    dtype = next(iter(source.weights().values())).dtype
+    dtype, weights = next(iter(source.weights().values())).dtype, state_dict(model.parameters, model.config)
     with np.errstate(over="ignore"):
-        tensors = {
-            name: np.ascontiguousarray(tensor, dtype)
-            for name, tensor in state_dict(model.parameters, model.config).items()
-        }
+        tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in weights.items()}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ValueError(f"tensor {name} has become too large for {dtype}. Lower the learning rate.")

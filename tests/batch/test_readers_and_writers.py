@@ -268,9 +268,9 @@ def test_parquet_that_python_cannot_hold_or_tell_apart_is_said(tmp_path):
 
 
 def test_groups_end_with_their_texts(monkeypatch):
-    assert [len(part) for part in readers.cut([{"a": "x" * 5, "b": 7}] * 10, 4, 1000)] == [4, 4, 2]
-    assert [len(part) for part in readers.cut([{"a": "x" * 5, "b": "y"}] * 10, 4, 12)] == [2] * 5
-    assert list(readers.cut([], 4, 12)) == []
+    assert [len(part) for part in readers.grouped([{"a": "x" * 5, "b": 7}] * 10, 4, 1000)] == [4, 4, 2]
+    assert [len(part) for part in readers.grouped([{"a": "x" * 5, "b": "y"}] * 10, 4, 12)] == [2] * 5
+    assert list(readers.grouped([], 4, 12)) == []
 
 
 def test_a_squad_paragraph_without_its_context_is_rows_with_errors(tmp_path):

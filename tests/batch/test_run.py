@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from threading import Barrier, BrokenBarrierError
 
 import pytest
@@ -23,7 +24,7 @@ from conftest import forks, posix
 
 from numpy_distilbert.batch import engines, readers
 from numpy_distilbert.batch import run as batch_run
-from numpy_distilbert.batch.engines import Model
+from numpy_distilbert.batch.engines import ModelSource
 from numpy_distilbert.batch.run import Summary, answer_file
 from numpy_distilbert.cli import batching, main
 
@@ -62,7 +63,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def model(shallow_model):
-    return Model.find(str(shallow_model))
+    return ModelSource.find(str(shallow_model))
 
 
 @pytest.fixture
@@ -151,8 +152,8 @@ def loaded():
 @forks
 def test_processes_share_the_weights_that_are_here(monkeypatch, model):
     monkeypatch.setattr(engines, "_loaded", {})
-    with engines.processes(model, 2) as (executor, at_a_time):
-        assert at_a_time == 2 and executor.submit(loaded).result() == [model]
+    with engines.processes(model, 2) as (executor, n_workers):
+        assert n_workers == 2 and executor.submit(loaded).result() == [model]
 
 
 def test_threads_that_need_the_model_at_once_load_it_once(monkeypatch, model, shallow):
@@ -173,17 +174,20 @@ def test_threads_that_need_the_model_at_once_load_it_once(monkeypatch, model, sh
 
 def test_a_block_ends_with_its_rows_or_its_characters():
     def lengths(*contexts):
-        rows = [readers.Row(i, {"context": "x" * length}, None) for i, length in enumerate(contexts)]
-        return [len(block) for block in batch_run.blocks(rows)]
+        rows = [readers.Row(i, {"question": "", "context": "x" * length}, None) for i, length in enumerate(contexts)]
+        return sizes(rows)
+
+    def sizes(rows):
+        return [len(block.rows) for block in batch_run.blocks(rows, Path("out.jsonl.parts"))]
 
     assert lengths(*[1] * 130) == [64, 64, 2]
     assert lengths(2**20, 2**20 - 1, 1, 5) == [1, 2, 1]
     assert lengths() == []
-    assert [len(block) for block in batch_run.blocks([readers.Row(1, {}, "bad")] * 65)] == [64, 1]
-    assert [len(block) for block in batch_run.blocks([readers.Row(1, {"context": "x" * 2**20}, "bad")] * 2)] == [1, 1]
+    assert sizes([readers.Row(1, {}, "bad")] * 65) == [64, 1]
+    assert sizes([readers.Row(1, {"context": "x" * 2**20}, "bad")] * 2) == [1, 1]
 
 
-def test_no_more_than_a_few_blocks_are_under_way(tmp_path, run):
+def test_no_more_than_a_few_blocks_are_in_flight(tmp_path, run):
     source, most = write(tmp_path / "in.jsonl", [GOOD] * 64 * 20), []
 
     class Counts(ThreadPoolExecutor):
@@ -270,7 +274,7 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
     assert output.stat().st_mode & 0o777 == 0o600 and read(output) == [GOOD | ANSWER]
 
 
-# cut short, and gone on with
+# cut short, and resumed
 
 
 @pytest.mark.parametrize(
@@ -382,7 +386,9 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, r
     end_at(monkeypatch, "records")
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
-    with pytest.raises(ValueError, match=r"holds what a run before has finished\. Go on with --resume, or delete it"):
+    with pytest.raises(
+        ValueError, match=r"holds what a run before has finished\. Continue with --resume, or delete it"
+    ):
         run(source, output)
     write(source, questions(6))
     with pytest.raises(ValueError, match="is of another input, model or version"):
@@ -534,7 +540,7 @@ def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch, run):
     monkeypatch.setattr(batch_run, "AHEAD", 8)
     monkeypatch.setattr(batch_run, "answer_block", fail)
     monkeypatch.setattr(engines, "n_cores", lambda: 1)
-    with pytest.raises(batch_run.Stopped, match=r"\(ValueError: too much\). Go on with --resume"):
+    with pytest.raises(batch_run.Stopped, match=r"\(ValueError: too much\). Continue with --resume"):
         run(write(tmp_path / "in.jsonl", [GOOD] * 64 * 8), tmp_path / "out.jsonl")
     assert 1 <= len(begun) <= 2
 
@@ -548,7 +554,7 @@ def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program):
     os.kill(children(process.pid)[0], signal.SIGKILL)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed, errors.count("\n")) == (1, "", 1)
-    assert "a block could not be computed (BrokenProcessPool" in errors and "Go on with --resume" in errors
+    assert "a block could not be computed (BrokenProcessPool" in errors and "Continue with --resume" in errors
     assert list((tmp_path / "out.jsonl.parts").glob("0*.json"))
 
 
@@ -631,7 +637,7 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
     ("arguments", "message"),
     [
         (["IN", "-o", "out.csv"], "out.csv: what is in it cannot be told from its name"),
-        (["IN", "-o", "out.json"], "Let it end in one of .jsonl, .ndjson, .parquet"),
+        (["IN", "-o", "out.json"], "The name must end in one of .jsonl, .ndjson, .parquet"),
         (["IN", "-o", "out.jsonl.gz"], "out.jsonl.gz: what is in it cannot be told from its name"),
         (["none.jsonl", "-o", "IN"], "none.jsonl: cannot be read (No such file"),
         (["pipe.jsonl", "-o", "out.jsonl"], "pipe.jsonl: is not a regular file"),
@@ -849,12 +855,12 @@ def test_a_scheduler_that_is_lost_is_one_line_and_the_rest_is_kept(tmp_path, pro
         until(lambda: list(parts.glob("0*.json")), process)
     printed, errors = process.communicate(timeout=100)
     assert (process.returncode, printed) == (1, "") and list(parts.glob("0*.json"))
-    assert errors == "numpy-distilbert: the scheduler was lost. Go on with --resume.\n"
+    assert errors == "numpy-distilbert: the scheduler was lost. Continue with --resume.\n"
 
 
 def test_a_cluster_with_another_model_is_refused(tmp_path, model):
     source = write(tmp_path / "in.jsonl", questions(1))
-    other = Model(None, "0" * 64)
+    other = ModelSource(None, "0" * 64)
     with pytest.raises(engines.CheckpointError, match="is not the model that the run began with"):
         answer_file(source, tmp_path / "out.jsonl", other, in_threads_unloaded())
 

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks the hub's routes for one repository, and can be told to fail."""
+"""A server on this machine that speaks the hub's routes for one repository, and can be made to fail."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 ID, COMMIT = "someone/tiny-squad", "5e1f" * 10
-LARGE = ".safetensors"  # such files lie in another place, under their sha256
+LARGE = ".safetensors"  # such files are stored elsewhere, under their sha256
 CHUNK = 4096
 
 
@@ -16,7 +16,7 @@ class FakeHub(ThreadingHTTPServer):
     """Serves files, {name: content}, under ID at COMMIT, the head of main.
 
     status: answer everything with it; cut: how many times a large file ends half-way; stalls: a large file stops there
-    and the connection stays open; published: {name: content} whose hashes are told instead of the true ones.
+    and the connection stays open; published: {name: content} whose hashes are reported instead of the true ones.
     """
 
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""The real client of the hub against a server that behaves, and one that does not: each in a process of its own."""
+"""The real client of the hub against a server that behaves, and one that does not: each in a separate process."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ NOT_FETCHED = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5
 
 @pytest.fixture
 def folder(tmp_path):
-    """What lies on the hub."""
+    """The checkpoint that is published on the hub."""
     write_checkpoint(tmp_path / "source", "odd")
     (tmp_path / "source" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n##c\n.\n?\n", encoding="utf-8")
     return tmp_path / "source"
@@ -71,7 +71,7 @@ def environment(server, tmp_path):
 
 @pytest.fixture
 def run_process(environment, tmp_path):
-    """Runs the command line in a process of its own."""
+    """Runs the command line in a separate process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
 
     def run(*arguments, **more):

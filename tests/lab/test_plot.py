@@ -13,6 +13,7 @@ from numpy_distilbert.lab import plot
 from numpy_distilbert.tokenizer import Encoding
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
+axes = pytest.importorskip("matplotlib.axes", reason="needs the extra 'plot'")
 agg = pytest.importorskip("matplotlib.backends.backend_agg", reason="needs the extra 'plot'")
 
 QUESTION, CONTEXT = "Who kept the log?", "It cost $5 or $6 a year. Maren Holt kept its log."
@@ -21,11 +22,16 @@ LONG = "The tower is old. It was built of basalt. " * 8 + CONTEXT
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What is given to the functions that draw."""
+    """The probabilities and the attention that are drawn."""
     seen = {"probabilities": [], "attention": []}
-    bars, squares = plot._draw_probabilities, plot._draw_attention
+    bars, squares = plot._draw_probabilities, axes.Axes.imshow
+
+    def imshow(self, attention, **options):
+        seen["attention"].append(attention)
+        return squares(self, attention, **options)
+
     monkeypatch.setattr(plot, "_draw_probabilities", lambda *a: (seen["probabilities"].append(a[1:3]), bars(*a)))
-    monkeypatch.setattr(plot, "_draw_attention", lambda *a: (seen["attention"].append(a[1]), squares(*a)))
+    monkeypatch.setattr(axes.Axes, "imshow", imshow)
     return seen
 
 

@@ -345,7 +345,7 @@ def test_compare_says_that_all_is_the_same(two, capsys):
     (["text.npz"], "text.npz: a is <U1, needs numbers"),
     (["pickle.npz"], "pickle.npz: not a readable"),
     (["empty.npz"], "empty.npz: not a readable"),
-    (["theirs.npz", "--map", "list.json"], "list.json: needs an object of their names by ours"),
+    (["theirs.npz", "--map", "list.json"], "list.json: needs a JSON object mapping our tensor names to theirs"),
     (["theirs.npz", "--map", "unknown.json"], "unknown.json: ours.safetensors has no nothing"),
     (["cut.npz"], "cut.npz: not a readable"),
     (["f8.safetensors"], "f8.safetensors: not a readable"),

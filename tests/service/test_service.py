@@ -753,8 +753,8 @@ def test_a_signal_under_load_ends_it_after_what_was_being_answered(number, shall
 @posix
 def test_who_does_not_read_cannot_keep_it_from_ending(monkeypatch):
     program = (
-        "import sys; from numpy_distilbert import cli; from numpy_distilbert.service import application; "
-        "application.REQUEST_SECONDS = application.ANSWER_SECONDS = 0.5; sys.exit(cli.main())"
+        "import sys; from numpy_distilbert import cli; from numpy_distilbert.service import protocol; "
+        "protocol.REQUEST_SECONDS = protocol.ANSWER_SECONDS = 0.5; sys.exit(cli.main())"
     )
     monkeypatch.setattr("test_service.PROGRAM", [sys.executable, "-c", program])
     with running() as (url, process):

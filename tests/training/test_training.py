@@ -1,4 +1,4 @@
-"""Gradients against PyTorch's and against central differences; training that is stopped and goes on; bad data."""
+"""Gradients against PyTorch's and against central differences; training that is stopped and resumed; bad data."""
 
 import json
 import os
@@ -32,9 +32,8 @@ from numpy_distilbert.runtime.threads import Team
 from numpy_distilbert.squad import Question, read_questions
 from numpy_distilbert.training import data, gradients, loop, optimiser
 from numpy_distilbert.training import loss as losses
-from numpy_distilbert.training.data import Example
+from numpy_distilbert.training.data import Example, Hyperparameters
 from numpy_distilbert.training.gradients import loss_and_gradient
-from numpy_distilbert.training.hyperparameters import Hyperparameters
 from numpy_distilbert.training.loop import trainable
 from numpy_distilbert.training.loss import Loss
 
@@ -63,8 +62,8 @@ def probabilities(query, key, value):
     return p
 
 
-def attention_backward(dy, query, key, value, kept=None):
-    return gradients.attention_backward(dy, query, key, value, probabilities(query, key, value), kept)
+def attention_backward(dy, query, key, value, dropout=None):
+    return gradients.attention_backward(dy, query, key, value, probabilities(query, key, value), dropout)
 
 
 def embeddings_backward(dy, words, places):
@@ -73,7 +72,7 @@ def embeddings_backward(dy, words, places):
     return gradient.word_embeddings, gradient.position_embeddings
 
 
-# forth, and back: dy and the inputs -> the gradients by the inputs
+# forward, and backward: dy and the inputs -> the gradients with respect to the inputs
 KERNELS = {
     "linear": (linear, with_affine(gradients.linear_backward)),
     "gelu": (gelu, lambda dy, x: (gradients.gelu_backward(dy, x),)),
@@ -92,7 +91,7 @@ KERNELS = {
         lambda x, teacher: losses.distillation(x, teacher, given.TEMPERATURE)[0],
         lambda dy, x, teacher: (dy * losses.distillation(x, teacher, given.TEMPERATURE)[1],),
     ),
-    "dropout": (lambda q, k, v, kept: v @ (probabilities(q, k, v) * kept), attention_backward),
+    "dropout": (lambda q, k, v, dropout: v @ (probabilities(q, k, v) * dropout), attention_backward),
 }
 
 
@@ -110,7 +109,7 @@ def test_backward_equals_central_differences(name):
     inputs, dy = OPERATIONS[name]
     inputs, dy = [x.astype(np.float64) for x in inputs], np.float64(dy)
     forward, backward = KERNELS[name]
-    # a teacher, and what dropout kept, come last and have no gradient
+    # a teacher and dropout factors come last and have no gradient
     for x, found in zip(inputs, backward(dy, *inputs), strict=False):
         for place in np.ndindex(x.shape):
             value, h = x[place], 1e-5
@@ -192,8 +191,8 @@ def test_the_forward_pass_of_training_is_that_of_the_model():
 
 def test_dropout_keeps_the_mean():
     random = np.random.default_rng(0)
-    kept = gradients.dropout((400, 500), 0.3, random)
-    assert set(np.unique(kept)) == {0, np.float32(1 / 0.7)} and abs(kept.mean() - 1) < 0.01
+    factors = gradients.dropout((400, 500), 0.3, random)
+    assert set(np.unique(factors)) == {0, np.float32(1 / 0.7)} and abs(factors.mean() - 1) < 0.01
     assert gradients.dropout((4, 5), 0.0, random) is None
 
 
@@ -264,7 +263,7 @@ def test_an_epoch_has_every_window_once():
     assert data.batches([99], Hyperparameters(batch_tokens=40)) == [[0]]
 
 
-def test_every_epoch_has_an_order_of_its_own():
+def test_every_epoch_has_its_own_order():
     plan = data.batches([7] * 54, Hyperparameters(epochs=3, batch_tokens=40))
     drawn = [i for batch in plan for i in batch]
     assert len({tuple(drawn[first : first + 54]) for first in (0, 54, 108)}) == 3
@@ -341,7 +340,7 @@ def test_windows_are_those_that_questions_are_answered_in(embedded):
 
 
 def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
-    """Each thread has windows, a gradient and a loss of its own."""
+    """Each thread has its own windows, gradient and loss."""
     monkeypatch.setattr(threads, "THREADED_FROM", 0)
     windows = windows_of("odd") * 3
     model = random_model("odd", "float64")
@@ -384,7 +383,7 @@ def test_a_question_does_not_hold_the_answer(embedded):
     assert len(ids) == 4 and answers[0][0] > 5 and set(answers[1:]) == {(0, 0)}
 
 
-def test_every_step_and_pack_has_a_dropout_of_its_own(monkeypatch):
+def test_every_step_and_pack_has_its_own_dropout(monkeypatch):
     model, seen = random_model("odd", "float32"), []
     windows = [Example(np.arange(1, 9), (1, 2)) for _ in range(6)]
 
@@ -471,7 +470,7 @@ ENDS = ((signal.SIGTERM, 143), (getattr(signal, "SIGKILL", None), -9), (signal.S
 
 @pytest.fixture
 def start(tmp_path, shallow_model):
-    """Starts training in a process of its own, on several threads as distill does."""
+    """Starts training in a separate process, on several threads as distill does."""
 
     def start(program, *arguments):
         command = [sys.executable, "-c", program, "distill", tmp_path / "squad.json", "--out", tmp_path / "cut"]
@@ -488,7 +487,7 @@ def end(process, number, status):
     output, errors = process.communicate("\n", timeout=60)
     assert process.returncode == status, errors
     if status > 0:
-        assert output.startswith("stopped after step") and output.endswith("The same call goes on.\n")
+        assert output.startswith("stopped after step") and output.endswith("Run the same command to resume.\n")
 
 
 @posix
@@ -537,7 +536,7 @@ def test_stopped_it_says_so_at_once_and_where_it_is(distill, tmp_path, capsys, m
     assert "stops after this step, and saves" in errors and output.startswith("stopped after step 2, saved in ")
 
 
-def test_what_was_begun_with_other_settings_is_not_gone_on_with(distill, tmp_path, capsys, monkeypatch):
+def test_training_with_other_settings_is_not_resumed(distill, tmp_path, capsys, monkeypatch):
     stop_after(monkeypatch, 1)
     assert distill("--out", tmp_path / "new") == 143
     capsys.readouterr()
@@ -568,12 +567,12 @@ def test_other_answers_are_other_data(distill, tmp_path, capsys, monkeypatch):
     assert "other data or settings" in capsys.readouterr().err
 
 
-def test_on_other_threads_it_goes_on_with_a_warning(distill, tmp_path, capsys, monkeypatch):
+def test_on_other_threads_it_resumes_with_a_warning(distill, tmp_path, capsys, monkeypatch):
     stop_after(monkeypatch, 1)
     monkeypatch.setattr(optimiser, "n_cores", lambda: 7)
     assert distill("--out", tmp_path / "new") == 143
     assert distill("--out", tmp_path / "new") == 0
-    assert "begun on 7 threads, goes on on" in capsys.readouterr().err
+    assert "begun on 7 threads, resumed on" in capsys.readouterr().err
 
 
 def test_on_how_many_threads_it_was_begun_is_kept(distill, tmp_path, capsys, monkeypatch):
@@ -600,7 +599,7 @@ def test_stopped_while_the_model_is_written_it_ends_after_that(distill, tmp_path
         assert distill("--out", tmp_path / "new", "--eval", tmp_path / "squad.json") == 143
     assert (
         capsys.readouterr().out
-        == f"stopped after the last step, the model is in {tmp_path / 'new'}. The same call goes on.\n"
+        == f"stopped after the last step, the model is in {tmp_path / 'new'}. Run the same command to resume.\n"
     )
     monkeypatch.setattr(cli_training, "_train", None)
     assert distill("--out", tmp_path / "new", "--eval", tmp_path / "squad.json") == 0
@@ -630,7 +629,7 @@ def test_ended_after_the_model_was_written_it_is_not_trained_again(distill, tmp_
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "training.json", "model.safetensors"])
-def test_ended_before_a_file_of_the_model_is_there_the_same_call_goes_on(distill, tmp_path, monkeypatch, name):
+def test_ended_before_a_file_of_the_model_is_there_the_same_call_resumes(distill, tmp_path, monkeypatch, name):
     replace = files.replace
 
     def ends(part, target):
@@ -726,7 +725,7 @@ def test_the_example_tells_bert_the_question_from_the_context_and_refuses_anothe
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     subprocess.run([*call, "-o", tmp_path / "logits.safetensors"], check=True, env=environment)
     ids, _, _ = data.training_windows(questions[:4], shallow)
-    for question, logits in zip(questions, data.read_logits(tmp_path / "logits.safetensors", ids), strict=True):
+    for question, logits in zip(questions[:4], data.read_logits(tmp_path / "logits.safetensors", ids), strict=True):
         with torch.no_grad():
             output = bert(**tokenizer(question.question, question.context, return_tensors="pt"))
         np.testing.assert_allclose(logits[0], output.start_logits[0], atol=1e-5)
