@@ -74,8 +74,7 @@ def check_mask(attention_mask: ArrayLike | None, ids: Ids) -> Mask:
     if not np.isin(mask, (0, 1)).all():
         raise ValueError("attention_mask must hold 0 and 1 only.")
     mask = mask.astype(bool)
-    empty_rows = np.flatnonzero(~mask.any(axis=1))
-    if empty_rows.size:
+    if (empty_rows := np.flatnonzero(~mask.any(axis=1))).size:
         raise ValueError(f"attention_mask row {empty_rows[0]} is all zeros. Each row needs a token to attend to.")
     return mask
 

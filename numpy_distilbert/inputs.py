@@ -42,45 +42,37 @@ class Options(OtherOptions, total=False):
 class Settings(NamedTuple):
     """How a question is answered: Options, checked, with every default filled in."""
 
-    top_k: int
-    doc_stride: int
-    max_answer_len: int
-    max_seq_len: int
-    max_question_len: int
-    handle_impossible_answer: bool
-    align_to_words: bool
-    batch_size: int | None
+    top_k: int = 1
+    doc_stride: int = DOC_STRIDE
+    max_answer_len: int = 15
+    max_seq_len: int = MAX_SEQ_LEN
+    max_question_len: int = 64
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+    batch_size: int | None = None
 
 
 def read_options(options: Mapping[str, Any], positions: int, model_max_length: int | None) -> Settings:
-    """The settings that options ask for of a model with so many positions.
-
-    model_max_length: of the tokenizer. Raises TypeError if there is no such option, else TypeError or ValueError that
-    names the option and what it must be.
+    """The settings that options ask for of a model with so many positions. model_max_length: of the tokenizer. Raises
+    TypeError if there is no such option, else TypeError or ValueError that names the option and what it must be.
     """
     for name in options:
         if name not in Settings._fields:
             raise TypeError(f"{name} has no meaning here. Leave it out. The options are {', '.join(Settings._fields)}.")
-    given = {name: value for name, value in options.items() if value is not None}
-    max_seq_len = given.get("max_seq_len", min(MAX_SEQ_LEN, positions, model_max_length or MAX_SEQ_LEN))
-    check_bool("handle_impossible_answer", given.get("handle_impossible_answer", False))
-    check_bool("align_to_words", given.get("align_to_words", True))
+    asked = {name: value for name, value in options.items() if value is not None}
+    for name in ("handle_impossible_answer", "align_to_words"):
+        check_bool(name, asked.get(name, False))
+    max_seq_len = asked.get("max_seq_len", min(MAX_SEQ_LEN, positions, model_max_length or MAX_SEQ_LEN))
     max_seq_len = check_integer("max_seq_len", max_seq_len, MIN_WINDOW)
     if max_seq_len > positions:
         raise ValueError(f"max_seq_len must be at most {positions}, the positions of the model, got {max_seq_len}.")
-    doc_stride = check_integer("doc_stride", given.get("doc_stride", min(DOC_STRIDE, max_seq_len // 2)), 0)
+    doc_stride = check_integer("doc_stride", asked.get("doc_stride", min(DOC_STRIDE, max_seq_len // 2)), 0)
     if doc_stride >= max_seq_len:
         raise ValueError(f"doc_stride must be less than max_seq_len ({max_seq_len}), got {doc_stride}.")
-    return Settings(
-        top_k=check_integer("top_k", given.get("top_k", 1), 1),
-        doc_stride=doc_stride,
-        max_answer_len=check_integer("max_answer_len", given.get("max_answer_len", 15), 1),
-        max_seq_len=max_seq_len,
-        max_question_len=check_integer("max_question_len", given.get("max_question_len", 64), 1),
-        handle_impossible_answer=given.get("handle_impossible_answer", False),
-        align_to_words=given.get("align_to_words", True),
-        batch_size=check_integer("batch_size", given["batch_size"], 1) if "batch_size" in given else None,
-    )
+    for name in ("top_k", "max_answer_len", "max_question_len", "batch_size"):
+        if name in asked:
+            asked[name] = check_integer(name, asked[name], 1)
+    return Settings(**asked | {"max_seq_len": max_seq_len, "doc_stride": doc_stride})
 
 
 def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pair] | Iterator[Pair]:

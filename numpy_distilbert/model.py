@@ -17,7 +17,7 @@ from .arguments import Array, Ids, Mask, check_bool, check_dtype, check_ids, che
 from .checkpoint import Checkpoint, CheckpointError
 from .encoder import Activations, Embedded, Workspace, embed, encoder_layer
 from .kernels import linear
-from .parameters import EMBEDDINGS, LAYER, Config, from_state_dict
+from .parameters import ANOTHER_MODEL, EMBEDDINGS, LAYER, Config, from_state_dict
 from .runtime.products import SHORT_SUM_LENGTH
 from .runtime.threads import Team, threads
 from .runtime.workspace import Memory, Pack
@@ -45,10 +45,8 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class QuestionAnsweringOutput:
-    """What DistilBertForQuestionAnswering returns.
-
-    start_logits, end_logits: (batch, sequence), of the model's dtype, 0 at positions with mask 0; the others as in
-    ModelOutput.
+    """What DistilBertForQuestionAnswering returns. start_logits, end_logits: (batch, sequence), of the model's dtype, 0
+    at positions with mask 0; the others as in ModelOutput.
     """
 
     start_logits: Array
@@ -60,7 +58,6 @@ class QuestionAnsweringOutput:
 
 class PretrainedModel(Generic[Output]):
     """An encoder with a head. Nothing changes it once it is loaded: threads may share it.
-
     head: the linear maps that the encoder's output goes through, one after the other: published name and outputs;
     output: makes what a call returns of the head's output, (batch, sequence, k), and the others of ModelOutput.
     """
@@ -70,12 +67,10 @@ class PretrainedModel(Generic[Output]):
 
     def __init__(self, config: Config, weights: Mapping[str, Array], dtype: DTypeLike = "float32") -> None:
         """weights: floating-point arrays under their published names; dtype: float32 or float64, to compute in.
-
         Raises CheckpointError for a tensor that is missing or of another shape than config asks for, ValueError or
         TypeError for another dtype.
         """
-        self.config = config
-        self.dtype = check_dtype(dtype)
+        self.config, self.dtype = config, check_dtype(dtype)
         self.parameters = from_state_dict(weights, config, self.head, self.dtype)
         self._memory = Memory(self.dtype)
 
@@ -87,10 +82,8 @@ class PretrainedModel(Generic[Output]):
         dtype: DTypeLike = "float32",
     ) -> Model:
         """Load a checkpoint: that in a folder, that of a hub id, or with None the embedded one.
-
         path, revision: see Checkpoint; dtype: float32 or float64, to compute in. DistilBertModel leaves the weights of
-        a head unread.
-        Raises CheckpointError if it is missing, unreadable or of another model.
+        a head unread. Raises CheckpointError if it is missing, unreadable or of another model.
         """
         checkpoint = Checkpoint(path, revision)
         config, weights = Config.from_checkpoint(checkpoint), checkpoint.weights(check_dtype(dtype).type)
@@ -98,10 +91,7 @@ class PretrainedModel(Generic[Output]):
             loaded = cls(config, weights, dtype)
             for name in weights.unread:
                 if cls.head or name.startswith("distilbert."):
-                    raise CheckpointError(
-                        f"tensor {name} is not in a model of that configuration. "
-                        "The weights and the configuration are not of the same model."
-                    )
+                    raise CheckpointError(f"tensor {name} is not in a model of that configuration. {ANOTHER_MODEL}")
         except CheckpointError as error:
             raise CheckpointError(f"{weights.path}: {error}") from None
         return loaded
@@ -208,7 +198,6 @@ class DistilBertForQuestionAnswering(PretrainedModel[QuestionAnsweringOutput]):
 
 def recorded(name: str, computed: Embedded | Activations) -> dict[str, Array | list[Array]]:
     """What the embeddings or a block have computed, in order, under the names of the checkpoint's modules.
-
     name: of the module; NAME.input is what the module of that name is given.
     """
     if isinstance(computed, Embedded):
@@ -219,9 +208,7 @@ def recorded(name: str, computed: Embedded | Activations) -> dict[str, Array | l
             f"{name}.LayerNorm": computed.result,
         }
     return {
-        f"{name}.attention.q_lin": computed.qkv[:, 0],
-        f"{name}.attention.k_lin": computed.qkv[:, 1],
-        f"{name}.attention.v_lin": computed.qkv[:, 2],
+        **{f"{name}.attention.{part}_lin": computed.qkv[:, i] for i, part in enumerate("qkv")},
         f"{name}.attention.scores": computed.scores,
         f"{name}.attention.probabilities": computed.probabilities,
         f"{name}.attention.context": computed.context,

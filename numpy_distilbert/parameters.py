@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from .checkpoint import Checkpoint, CheckpointError
 
 EMBEDDINGS, LAYER = "distilbert.embeddings", "distilbert.transformer.layer.{}"
 WORDS = f"{EMBEDDINGS}.word_embeddings.weight"
+ANOTHER_MODEL = "The weights and the configuration are not of the same model."
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,8 @@ class Config:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "Config":
-        """Read config.json.
-
-        Raises CheckpointError for another model type or activation, a count that is not a positive integer, or
-        heads that do not divide the width.
+        """Read config.json. Raises CheckpointError for another model type or activation, a count that is not a positive
+        integer, or heads that do not divide the width.
         """
         path, values = checkpoint.folder / "config.json", checkpoint.config
         for name, needed in (("model_type", "distilbert"), ("activation", "gelu")):
@@ -63,12 +62,9 @@ class Embeddings(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """The projections of multi-head attention, those of query, key and value as one.
+    """The projections of multi-head attention, those of query, key and value as one."""
 
-    qkv: (n_heads * 3 * d, dim), query, key and value of the first head, then those of the second.
-    """
-
-    qkv: Affine
+    qkv: Affine  # (n_heads * 3 * d, dim): query, key and value of the first head, then those of the second
     out_lin: Affine  # (dim, dim)
 
 
@@ -106,7 +102,6 @@ class Published:
 
 def published(config: Config, head: Mapping[str, int]) -> Parameters:
     """The names of a model's tensors, in the structure of its parameters.
-
     head: the linear maps that the encoder's output goes through one after the other, published name and outputs.
     """
 
@@ -119,20 +114,15 @@ def published(config: Config, head: Mapping[str, int]) -> Parameters:
 
     def layer(name: str) -> Layer:
         qkv = affine((dim, dim), *(f"{name}.attention.{part}_lin" for part in "qkv"))
+        attention = Attention(qkv, affine((dim, dim), f"{name}.attention.out_lin"))
         lin1, lin2 = affine((hidden_dim, dim), f"{name}.ffn.lin1"), affine((dim, hidden_dim), f"{name}.ffn.lin2")
-        return Layer(
-            Attention(qkv, affine((dim, dim), f"{name}.attention.out_lin")),
-            affine((dim,), f"{name}.sa_layer_norm"),
-            FeedForward(lin1, lin2),
-            affine((dim,), f"{name}.output_layer_norm"),
-        )
+        norms = (affine((dim,), f"{name}.{part}_layer_norm") for part in ("sa", "output"))
+        return Layer(attention, next(norms), FeedForward(lin1, lin2), next(norms))
 
     dim, hidden_dim = config.dim, config.hidden_dim
-    embeddings = Embeddings(
-        tensor((config.vocab_size, dim), WORDS),
-        tensor((config.max_position_embeddings, dim), f"{EMBEDDINGS}.position_embeddings.weight"),
-        affine((dim,), f"{EMBEDDINGS}.LayerNorm"),
-    )
+    words, norm = tensor((config.vocab_size, dim), WORDS), affine((dim,), f"{EMBEDDINGS}.LayerNorm")
+    positions = tensor((config.max_position_embeddings, dim), f"{EMBEDDINGS}.position_embeddings.weight")
+    embeddings = Embeddings(words, positions, norm)
     layers = tuple(layer(LAYER.format(i)) for i in range(config.n_layers))
     inputs = (dim, *head.values())
     maps = {name: affine((k, width), name) for (name, k), width in zip(head.items(), inputs, strict=False)}
@@ -143,23 +133,20 @@ def from_state_dict(
     weights: Mapping[str, Array], config: Config, head: Mapping[str, int], dtype: np.dtype[np.floating]
 ) -> Parameters:
     """The parameters in arrays under their published names; config, head: see published().
-
     All are of that dtype but the word embeddings, which stay as they are: few of their rows are ever used.
     Raises CheckpointError if a tensor is missing or not of the shape that the configuration needs.
     """
 
     def read(place: Published) -> Array:
         tensors = [_tensor(weights, name, place.shape) for name in place.names]
-        if place.names[0] == WORDS:
-            return tensors[0]
-        tensors = [tensor.astype(dtype, copy=False) for tensor in tensors]
+        if place.names[0] != WORDS:
+            tensors = [tensor.astype(dtype, copy=False) for tensor in tensors]
         if len(tensors) == 1:
             return tensors[0]
         by_head = [tensor.reshape(config.n_heads, -1, *tensor.shape[1:]) for tensor in tensors]
         return np.stack(by_head, axis=1).reshape(-1, *place.shape[1:])
 
-    parameters: Parameters = tree_map(read, published(config, head))
-    return parameters
+    return cast(Parameters, tree_map(read, published(config, head)))
 
 
 def state_dict(parameters: Parameters, config: Config) -> dict[str, Array]:
@@ -176,15 +163,11 @@ def state_dict(parameters: Parameters, config: Config) -> dict[str, Array]:
 
 
 def _tensor(weights: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
-    try:
-        found = weights[name]
-    except KeyError:
-        problem = "is missing"
-    else:
-        if found.shape == shape:
-            return found
-        problem = f"has shape {found.shape}, the configuration needs {shape}"
-    raise CheckpointError(f"tensor {name} {problem}. The weights and the configuration are not of the same model.")
+    found = weights.get(name)
+    if found is not None and found.shape == shape:
+        return found
+    problem = "is missing" if found is None else f"has shape {found.shape}, the configuration needs {shape}"
+    raise CheckpointError(f"tensor {name} {problem}. {ANOTHER_MODEL}")
 
 
 def tree_leaves(tree: Any) -> list[Any]:

@@ -39,7 +39,6 @@ class QuestionAnswerer:
         self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer, **options: "Unpack[Options]"
     ) -> None:
         """options: the defaults of calls, see inputs.Options.
-
         Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError if model or
         tokenizer are something else, TypeError or ValueError for an option as in a call.
         """
@@ -51,8 +50,7 @@ class QuestionAnswerer:
                 f"The vocabulary goes up to id {highest}, the model's vocab_size is {model.config.vocab_size}. "
                 "The tokenizer and the weights are not of the same model."
             )
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer = model, tokenizer
         self._defaults: dict[str, Any] = dict(options)
         self.settings({})  # raises for a bad one now, not with the first question
 
@@ -75,10 +73,8 @@ class QuestionAnswerer:
         Raises CheckpointError if it is missing, unreadable or not a DistilBERT for question answering.
         """
         checkpoint = Checkpoint(path, revision)
-        return cls(
-            DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype),
-            Tokenizer.from_pretrained(checkpoint, split_special_tokens=split_special_tokens),
-        )
+        model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype)
+        return cls(model, Tokenizer.from_pretrained(checkpoint, split_special_tokens=split_special_tokens))
 
     @overload
     def __call__(self, question: str, context: str, **options: "Unpack[OtherOptions]") -> Answer: ...
@@ -102,13 +98,12 @@ class QuestionAnswerer:
         question, context: a text each; lists of one length; or a list of questions about one context. Or, instead of
         both, a dict {"question": ..., "context": ...}, a list of such dicts, or an iterator of them. options: those of
         Options; None stands for the default.
-
         Returns for one question the best Answer, or with top_k above 1 the list of the top_k best, best first, shorter
         if there are fewer; for several the list of that; for an iterator an iterator, which reads some questions
         ahead. A list of one question counts as one question. A context in which nothing is left to point at (control
-        characters only) has the empty answer, score 0.
-        Raises TypeError or ValueError that names the argument and what it must be; of an iterator when it comes to
-        the bad item, after the answers to all before. CheckpointError for weights that give no finite logits.
+        characters only) has the empty answer, score 0. Raises TypeError or ValueError that names the argument and what
+        it must be; of an iterator when it comes to the bad item, after the answers to all before. CheckpointError for
+        weights that give no finite logits.
         """
         settings = self.settings(options)
         pairs = read_inputs(inputs, question, context)
@@ -138,11 +133,11 @@ class QuestionAnswerer:
         current = None
         for batch in batches(windows(), BATCH_TOKENS):
             logits = self.logits([window.ids for _, window in batch], settings.batch_size)
-            for (search, window), (start_logits, end_logits) in zip(batch, logits, strict=True):
+            for (search, window), start_end in zip(batch, logits, strict=True):
                 if current is not None and search is not current:
                     yield current.result()
                 current = search
-                search.add(window, start_logits, end_logits)
+                search.add(window, *start_end)
         if current is not None:
             yield current.result()
         if errors:
@@ -161,8 +156,8 @@ class QuestionAnswerer:
             batch = windows[first : first + size]
             output = self.model(*pad(batch))
             check_finite(output)
-            for window, start_logits, end_logits in zip(batch, output.start_logits, output.end_logits, strict=True):
-                logits.append((start_logits[: len(window)], end_logits[: len(window)]))
+            rows = zip(batch, output.start_logits, output.end_logits, strict=True)
+            logits += [(start[: len(window)], end[: len(window)]) for window, start, end in rows]
         return logits
 
 
@@ -176,8 +171,7 @@ class Search:
     """One question under way: the answers that its windows have given so far."""
 
     def __init__(self, context: str, settings: Settings) -> None:
-        self.context = context
-        self._settings = settings
+        self.context, self._settings = context, settings
         self._answers: dict[str, Answer] = {}  # by text in lower case
         self._null_score = np.inf
 
@@ -190,18 +184,15 @@ class Search:
         candidates = settings.top_k * 2 + 10 if settings.align_to_words else settings.top_k
         span = word_span if settings.align_to_words else token_span
         for score, first, last in best_spans(start, end, window, settings.max_answer_len, candidates):
-            low, high = span(window, first, last)
-            text = self.context[low:high].lower()
-            answer = self._answers.setdefault(text, Answer(0.0, low, high, self.context))
-            answer["score"] += score
+            answer = Answer(0.0, *span(window, first, last), self.context)
+            self._answers.setdefault(answer.answer.lower(), answer)["score"] += score
 
     def result(self) -> Answer | list[Answer]:
         """The best answer, or with top_k above 1 the list of the best."""
         settings, answers = self._settings, list(self._answers.values())
-        if settings.handle_impossible_answer:
-            answers.append(Answer(self._null_score, 0, 0, self.context))
-        elif not answers:
-            answers.append(Answer(0.0, 0, 0, self.context))
+        if settings.handle_impossible_answer or not answers:
+            score = self._null_score if settings.handle_impossible_answer else 0.0
+            answers.append(Answer(score, 0, 0, self.context))
         answers.sort(key=lambda answer: answer["score"], reverse=True)
         return answers[0] if settings.top_k == 1 else answers[: settings.top_k]
 

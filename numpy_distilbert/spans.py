@@ -20,7 +20,6 @@ NOTEBOOK_CHARACTERS = 300  # characters of the context to either side of an answ
 
 class Answer(dict[str, Any]):
     """A span of a context: {"score": float, "start": int, "end": int, "answer": str}, answer == context[start:end].
-
     score is its probability within its window, or the sum of them where the same text was found several times.
     The values are attributes too. A notebook shows the answer marked in its context; to a program it is a dict.
     """
@@ -69,7 +68,6 @@ def in_context(window: Encoding) -> NDArray[np.bool_]:
 
 def span_probabilities(logits: Array, window: Encoding) -> Array:
     """Softmax over the context and [CLS], which stands for "no answer"; every other token gets 0.
-
     logits: (sequence,) -> (sequence,).
     """
     answerable = in_context(window)
@@ -81,7 +79,6 @@ def best_spans(
     start: Array, end: Array, window: Encoding, max_answer_len: int, count: int
 ) -> Iterator[tuple[float, int, int]]:
     """The count most probable spans of the context, best first: (probability, first token, last token).
-
     start, end: (sequence,) probabilities. A span's is start[first] * end[last], for first <= last and at most
     max_answer_len tokens. Source: Chen et al. 2017, section 3.2.
     """

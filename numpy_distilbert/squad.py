@@ -38,7 +38,6 @@ class Scores(NamedTuple):
 
 def read_questions(path: str | PathLike[str], left_out: list[str] | None = None) -> list[Question]:
     """The questions of a SQuAD v1.1 file, plain or gzip, in its order.
-
     left_out: takes the ids of blank questions, contexts and those without answers, which are an error otherwise.
     Raises ValueError if it cannot be read or is something else; warns of another version, as the official script.
     """
@@ -62,16 +61,14 @@ def read_questions(path: str | PathLike[str], left_out: list[str] | None = None)
         texts = (question.id, question.question, question.context, *question.answers)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path}: question {number} has something other than texts where SQuAD v1.1 has texts.")
-        if left_out is not None and not (question.question.strip() and question.context.strip() and question.answers):
+        blank = not question.question.strip() or not question.context.strip()
+        if not blank and question.answers:
+            kept.append(question)
+        elif left_out is not None:
             left_out.append(question.id)
-            continue
-        if not question.question.strip() or not question.context.strip():
-            raise ValueError(f"{path}: question {question.id} or its context is blank.")
-        if not question.answers:
-            raise ValueError(
-                f"{path}: question {question.id} has no answers. This is SQuAD v2.0 or a test file, needs v1.1."
-            )
-        kept.append(question)
+        else:
+            no_answers = "has no answers. This is SQuAD v2.0 or a test file, needs v1.1."
+            raise ValueError(f"{path}: question {question.id} {'or its context is blank.' if blank else no_answers}")
     if not questions:
         raise ValueError(f"{path}: holds no questions.")
     return kept
@@ -87,18 +84,14 @@ def read_predictions(path: str | PathLike[str]) -> dict[str, str]:
 
 def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> Scores:
     """Compare with the best of each question's answers; a question without a prediction scores 0.
-
     Raises ValueError if there are no questions.
     """
     if not questions:
         raise ValueError("questions must not be empty.")
     given = [(predictions[q.id], q.answers) for q in questions if q.id in predictions]
-    exact_match, f1 = (
-        100.0
-        * sum(max(metric(prediction, answer) for answer in answers) for prediction, answers in given)
-        / len(questions)
-        for metric in (exact, token_f1)
-    )
+    metrics = exact, token_f1
+    sums = (sum(max(metric(text, answer) for answer in answers) for text, answers in given) for metric in metrics)
+    exact_match, f1 = (100.0 * total / len(questions) for total in sums)
     return Scores(exact_match, f1, len(questions), [q.id for q in questions if q.id not in predictions])
 
 

@@ -19,12 +19,7 @@ import regex
 from .arguments import check_bool, check_integer, check_text
 from .checkpoint import Checkpoint, CheckpointError
 from .unicode.normalise import normalise
-from .unicode.tables import (
-    ACCENTED_PUNCTUATION,
-    CJK,
-    PUNCTUATION,
-    WHITESPACE,
-)
+from .unicode.tables import ACCENTED_PUNCTUATION, CJK, PUNCTUATION, WHITESPACE
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
 REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory they take
@@ -63,10 +58,8 @@ class Encoding:
 
     def char_to_token(self, position: int, sequence: int = 0) -> int | None:
         """The token that holds a character of the text (sequence 0) or its pair (1), None for one between tokens."""
-        for token, (start, end) in enumerate(self.offsets):
-            if start <= position < end and self.sequence_ids[token] == sequence:
-                return token
-        return None
+        tokens = enumerate(zip(self.offsets, self.sequence_ids, strict=True))
+        return next((i for i, ((start, end), of) in tokens if start <= position < end and of == sequence), None)
 
 
 class Pieces(NamedTuple):
@@ -109,10 +102,11 @@ class Tokenizer:
         """
         if not isinstance(vocab, Mapping):
             raise TypeError(f"vocab must be a mapping of pieces to ids, got {type(vocab).__name__}.")
-        check_bool("lowercase", lowercase)
-        check_bool("strip_accents", lowercase if strip_accents is None else strip_accents)
-        check_bool("tokenize_chinese_chars", tokenize_chinese_chars)
-        check_bool("split_special_tokens", split_special_tokens)
+        self.lowercase, self.tokenize_chinese_chars = lowercase, tokenize_chinese_chars
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
+        self.split_special_tokens, self.model_max_length = split_special_tokens, model_max_length
+        for name in ("lowercase", "strip_accents", "tokenize_chinese_chars", "split_special_tokens"):
+            check_bool(name, getattr(self, name))
         self.vocab = dict(vocab)
         self.special_tokens = dict(added_tokens or {})
         for token in (unk_token, cls_token, sep_token, pad_token, mask_token):
@@ -120,25 +114,19 @@ class Tokenizer:
                 self.special_tokens.setdefault(token, vocab[token])
             elif token not in self.special_tokens and token in (unk_token, cls_token, sep_token):
                 raise CheckpointError(f"no {token} among the pieces. This is not the vocabulary of a BERT tokenizer.")
-        pieces: dict[int, str] = {}  # by id
+        self._pieces: dict[int, str] = {}  # by id
         for piece, i in (*self.vocab.items(), *self.special_tokens.items()):
             if type(piece) is not str or type(i) is not int:
                 raise TypeError(f"vocab must map str to int, got {piece!r:.40}: {i!r:.40}.")
-            if i < 0 or pieces.setdefault(i, piece) != piece or self.vocab.get(piece, i) != i:
+            if i < 0 or self._pieces.setdefault(i, piece) != piece or self.vocab.get(piece, i) != i:
                 raise ValueError(f"vocab must give every piece an id of its own from 0 up, {piece!r:.40} has {i}.")
         if "" in self.special_tokens:
             raise ValueError("added_tokens must not be empty strings.")
-        self.lowercase = lowercase
-        self.strip_accents = lowercase if strip_accents is None else strip_accents
-        self.tokenize_chinese_chars = tokenize_chinese_chars
-        self.model_max_length = model_max_length
-        self.split_special_tokens = split_special_tokens
         self._unk, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
-        self._pieces = pieces
         self._continuations = {piece[2:]: i for piece, i in self.vocab.items() if piece.startswith("##")}
         self._longest_piece = max(map(len, self.vocab), default=0)
         self._split_special = None if split_special_tokens else special_pattern(self.special_tokens)
-        self._split_words = word_pattern(self.tokenize_chinese_chars, self.strip_accents)
+        self._split_words = word_pattern(tokenize_chinese_chars, self.strip_accents)
         self._words: dict[str, Word] = {}
         self._remembered = 0
 
@@ -158,8 +146,7 @@ class Tokenizer:
         The pieces are those of tokenizer.json if present, else of vocab.txt. Settings are those of
         tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as in
         transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all. path, revision: see
-        Checkpoint.
-        Raises CheckpointError if a file cannot be read or is not what it should be.
+        Checkpoint. Raises CheckpointError if a file cannot be read or is not what it should be.
         """
         file, settings = Checkpoint(path, revision).tokenizer
         if split_special_tokens is not None:
@@ -171,14 +158,12 @@ class Tokenizer:
 
     def __call__(self, text: str, pair: str | None = None) -> Encoding:
         """[CLS] text [SEP], and with a pair [CLS] text [SEP] pair [SEP]. Never truncates.
-
         Raises TypeError if text or pair is not a str.
         """
-        check_text("text", text)
-        if pair is None:
-            return self._encoding(self._tokens(text))
-        check_text("pair", pair)
-        return self._encoding(self._tokens(text), self._tokens(pair))
+        sequences = {"text": text} if pair is None else {"text": text, "pair": pair}
+        for name, sequence in sequences.items():
+            check_text(name, sequence)
+        return self._encoding(*map(self._tokens, sequences.values()))
 
     def windows(
         self,
@@ -205,11 +190,10 @@ class Tokenizer:
         check_text("context", context)
         max_length = check_integer("max_length", max_length, MIN_WINDOW)
         stride = check_integer("stride", stride, 0)
-        if max_question_length is None:
-            max_question_length = max_length
-        max_question_length = check_integer("max_question_length", max_question_length, 1)
+        asked_length = max_length if max_question_length is None else max_question_length
+        asked_length = check_integer("max_question_length", asked_length, 1)
         room = max_length - 3
-        asked = self._tokens(question).slice(0, min(max_question_length, room - 1))
+        asked = self._tokens(question).slice(0, min(asked_length, room - 1))
         room -= len(asked.ids)
         step = max(1, room - stride)
         text = self._tokens(context)
@@ -218,7 +202,6 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
-
         Special tokens are left out or kept. As Tokenizer.decode of the tokenizers library, but that an id which is not
         in the vocabulary raises ValueError.
         """
@@ -237,11 +220,8 @@ class Tokenizer:
         return "".join(text)
 
     def _tokens(self, text: str) -> Pieces:
-        ids: list[int] = []
-        offsets: list[Span] = []
-        word_ids: list[int] = []
-        words = at = 0
-        remembered = self._words
+        ids, offsets, word_ids = Pieces([], [], [])
+        words, at, remembered = 0, 0, self._words
         for part in self._parts(text):
             pieces, spans = remembered.get(part) or self._analyse(part)
             if pieces:
@@ -257,10 +237,8 @@ class Tokenizer:
         """The text cut into words, each with the space before it, further white space and special tokens."""
         if self._split_special is None:
             return self._split_words.findall(text)
-        parts: list[str] = []
-        for i, segment in enumerate(self._split_special.split(text)):
-            parts += [segment] if i % 2 else self._split_words.findall(segment)
-        return parts
+        segments = enumerate(self._split_special.split(text))
+        return [part for i, text in segments for part in ([text] if i % 2 else self._split_words.findall(text))]
 
     def _analyse(self, part: str) -> Word:
         """The pieces of a part, remembered unless it is a giant; none for white space."""
@@ -303,17 +281,14 @@ class Tokenizer:
             return word.lower() if self.lowercase else word, range(len(part) - len(word), len(part))
         return normalise(part, self.strip_accents, self.lowercase)
 
-    def _encoding(self, first: Pieces, second: Pieces | None = None) -> Encoding:
-        ids = [self._cls, *first.ids, self._sep]
-        offsets = [(0, 0), *first.offsets, (0, 0)]
-        word_ids = [None, *first.word_ids, None]
-        sequence_ids = [None, *[0] * len(first.ids), None]
-        if second is not None:
-            ids += [*second.ids, self._sep]
-            offsets += [*second.offsets, (0, 0)]
-            word_ids += [*second.word_ids, None]
-            sequence_ids += [*[1] * len(second.ids), None]
-        return Encoding(ids, offsets, word_ids, sequence_ids, self._pieces)
+    def _encoding(self, *sequences: Pieces) -> Encoding:
+        encoding = Encoding([self._cls], [(0, 0)], [None], [None], self._pieces)
+        for i, pieces in enumerate(sequences):
+            encoding.ids.extend((*pieces.ids, self._sep))
+            encoding.offsets.extend((*pieces.offsets, (0, 0)))
+            encoding.word_ids.extend((*pieces.word_ids, None))
+            encoding.sequence_ids.extend((*[i] * len(pieces.ids), None))
+        return encoding
 
 
 def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:
@@ -324,7 +299,6 @@ def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:
 
 def word_pattern(tokenize_chinese_chars: bool, strip_accents: bool) -> re.Pattern[str]:
     """What cuts a text into parts: a word, with the space before it if there is one, or white space.
-
     The hot loop of the tokenizer, hence the standard library's engine, which finds short matches sooner.
     """
     alone = PUNCTUATION + CJK * tokenize_chinese_chars + ACCENTED_PUNCTUATION * strip_accents

@@ -22,9 +22,8 @@ def embed_texts(
 
     pooling: "mean" of the vectors of all tokens, [CLS] and [SEP] among them (Reimers and Gurevych 2019, section 3), or
     "cls", that of the first; normalize: to length 1, so that a product of two is their cosine. A text with more tokens
-    than the model has positions is read as far as they go.
-    Returns (texts, dim) of the model's dtype; for a single str (dim,).
-    Raises TypeError for what is not text or bool, ValueError for another pooling.
+    than the model has positions is read as far as they go. Returns (texts, dim) of the model's dtype; for a single str
+    (dim,). Raises TypeError for what is not text or bool, ValueError for another pooling.
     """
     if pooling not in ("mean", "cls"):
         raise ValueError(f"pooling must be 'mean' or 'cls', got {pooling!r}.")
@@ -38,16 +37,12 @@ def embed_texts(
     for i, text in enumerate(texts):
         check_text(f"text {i}", text)
     vectors = np.zeros((len(texts), model.config.dim), model.dtype)
+    positions = model.config.max_position_embeddings
     for first in range(0, len(texts), BATCH_TEXTS):
-        rows = [_ids(text, model, tokenizer) for text in texts[first : first + BATCH_TEXTS]]
-        ids, mask = pad(rows)
+        rows = [tokenizer(text).ids for text in texts[first : first + BATCH_TEXTS]]
+        # what is cut keeps its [SEP]
+        ids, mask = pad([row if len(row) <= positions else [*row[: positions - 1], row[-1]] for row in rows])
         hidden = model(ids, mask).last_hidden_state  # 0 where mask is
         pooled = hidden[:, 0] if pooling == "cls" else hidden.sum(axis=1) / mask.sum(axis=1, keepdims=True)
         vectors[first : first + len(rows)] = pooled
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors
-
-
-def _ids(text: str, model: DistilBertModel, tokenizer: Tokenizer) -> list[int]:
-    ids = tokenizer(text).ids
-    positions = model.config.max_position_embeddings
-    return ids if len(ids) <= positions else [*ids[: positions - 1], ids[-1]]  # [SEP] stays

@@ -24,8 +24,7 @@ from ..qa import QuestionAnswerer
 from ..runtime.blas import find_blas
 from ..runtime.threads import n_cores, single_threaded
 
-CLUSTER_SECONDS = 30
-PARENT_SECONDS = 1
+CLUSTER_SECONDS, PARENT_SECONDS = 30, 1
 # An executor and its number of workers. Leaving the context early does not wait for blocks that have not begun.
 Engine = AbstractContextManager[tuple[Executor, int]]
 
@@ -84,17 +83,15 @@ def threads(model: ModelSource) -> Iterator[tuple[Executor, int]]:
 
 @contextmanager
 def processes(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor, int]]:
-    """An engine: forked single-threaded processes, which share the weights of this one.
-
-    Raises ValueError where processes cannot be forked safely, or BLAS cannot be limited to one thread.
+    """An engine: forked single-threaded processes, which share the weights of this one. Raises ValueError
+    where processes cannot be forked safely, or BLAS cannot be limited to one thread.
     """
     # Windows cannot fork. macOS can, but system libraries, a BLAS among them, may crash or hang in the child.
     if sys.platform == "win32" or sys.platform == "darwin":
         raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
     if find_blas() is None:
-        raise ValueError(
-            'workers need threadpoolctl, and a BLAS library that it knows. Run: pip install "numpy-distilbert[batch]"'
-        )
+        needed = "threadpoolctl, and a BLAS library that it knows"
+        raise ValueError(f'workers need {needed}. Run: pip install "numpy-distilbert[batch]"')
     load(model)
     context = get_context("fork")
     reader, writer = context.Pipe(duplex=False)

@@ -20,7 +20,6 @@ DATA = re.compile(r'"data"\s*:\s*\[')
 ANSWER = ("answer", "score", "start", "end")
 RESULT = (*ANSWER, "error", "line")
 JSON_LINES, SQUAD, PARQUET = (".jsonl", ".ndjson"), (".json",), (".parquet",)
-TAIL = 100  # characters that may hold the beginning of what DATA matches
 Kind = tuple[str, ...]  # of file: the suffixes of its names
 
 
@@ -111,7 +110,7 @@ def _articles(path: Path, file: IO[str]) -> Iterator[Any]:
     while not (data := DATA.search(text)):
         if not (more := file.read(chunk)):
             raise ValueError(f"{path}: not a SQuAD file, which is a JSON object with 'data'.")
-        text = text[-TAIL:] + more
+        text = text[-100:] + more  # the end may be the beginning of what DATA matches
     text = text[data.end() :]
     while not (text := text.lstrip(" \t\r\n,")).startswith("]"):
         try:

@@ -221,8 +221,7 @@ def _errors_as_stopped() -> Iterator[None]:
 def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
     """The rows of the output. Raises ValueError if the saved answers are not to the questions in source."""
     for block in blocks(read_rows(source), parts):
-        found = block.load()
-        if found is None:
+        if (found := block.load()) is None:
             raise ValueError(f"{source}: has changed since the run began. Begin again.")
         answers = iter(found)
         for row in block.rows:

@@ -1,7 +1,4 @@
-"""Rows with their answers, as JSON lines or Parquet.
-
-The other fields of a row are copied to the output, as the values that JSON or Arrow make of them.
-"""
+"""Rows with their answers, as JSON lines or Parquet; other fields are copied, as the values that JSON or Arrow make."""
 
 import json
 import os

@@ -125,10 +125,8 @@ def _frame(path: Path, post_processor: dict[str, Any], vocab: dict[str, int]) ->
     if post_processor["type"] == "BertProcessing":
         (cls, cls_id), (sep, sep_id) = post_processor["cls"], post_processor["sep"]
     else:
-        single, pair = (
-            [(kind, part["id"]) for item in post_processor[name] for kind, part in item.items()]
-            for name in ("single", "pair")
-        )
+        templates = (post_processor["single"], post_processor["pair"])
+        single, pair = ([(kind, part["id"]) for item in items for kind, part in item.items()] for items in templates)
         cls, sep = single[0][1], single[-1][1]
         bert = [("SpecialToken", cls), ("Sequence", "A"), ("SpecialToken", sep)]
         if single != bert or pair != [*bert, ("Sequence", "B"), ("SpecialToken", sep)]:

@@ -67,8 +67,7 @@ class Weights(Mapping[str, NDArray[np.floating]]):
         label = f"tensor {name} in {place.path.name}"
         self.unread.discard(name)
         if place.dtype not in STORED_AS:
-            needed = f"needs {', '.join(STORED_AS)}"
-            raise CheckpointError(f"{label} is {place.dtype}, {needed}. Save the model in float32.")
+            raise CheckpointError(f"{label} is {place.dtype}, needs {', '.join(STORED_AS)}. Save the model in float32.")
         tensor = read_floats(place)
         if place.dtype == "F64":
             with np.errstate(over="ignore"):

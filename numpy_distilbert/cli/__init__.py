@@ -26,7 +26,13 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; None means the arguments of the process. Returns the exit status."""
-    parsed = _parser().parse_args(arguments)
+    parser = Parser(prog=PROGRAM, description="Extractive question answering with DistilBERT, in NumPy alone.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.set_defaults(unwritten=1)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for module in (answering, batching, checkpoints, lab, training, serving):
+        module.add_verbs(verbs)
+    parsed = parser.parse_args(arguments)
     if sys.stdout is None:
         return fail(1, "the answer could not be written (standard output is closed).")
     try:
@@ -43,13 +49,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
         return fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")
     return int(status)
-
-
-def _parser() -> Parser:
-    parser = Parser(prog=PROGRAM, description="Extractive question answering with DistilBERT, in NumPy alone.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.set_defaults(unwritten=1)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for module in (answering, batching, checkpoints, lab, training, serving):
-        module.add_verbs(verbs)
-    return parser

@@ -43,8 +43,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _ask(arguments: argparse.Namespace) -> Result:
     """Answer a question from a text."""
     context = read_context(arguments)
-    qa = QuestionAnswerer.from_pretrained(arguments.model)
-    answers = qa(arguments.question, context, top_k=arguments.top_k)
+    answers = QuestionAnswerer.from_pretrained(arguments.model)(arguments.question, context, top_k=arguments.top_k)
     if arguments.json:
         return json.dumps(answers), 0
     best = answers if isinstance(answers, list) else [answers]
@@ -62,10 +61,9 @@ def _shown(answer: Answer, context: str) -> str:
     shown_from, shown_to = max(first, start - SENTENCE_CHARACTERS), min(last, end + SENTENCE_CHARACTERS)
     before = "…" * (shown_from > first) + printable(context[shown_from:start])
     after = printable(context[end:shown_to]) + "…" * (shown_to < last)
-    highlight, bold, plain = (HIGHLIGHT, BOLD, PLAIN) if _in_colour() else ("", "", "")
+    highlight, bold, off = (HIGHLIGHT, BOLD, PLAIN) if _in_colour() else ("", "", "")
     text = printable(answer["answer"])
-    heading = f"{bold}{text}{plain}  ({answer['score']:.2f})"
-    return f"{heading}\n    {before.lstrip()}{highlight}{text}{plain}{after.rstrip()}"
+    return f"{bold}{text}{off}  ({answer['score']:.2f})\n    {before.lstrip()}{highlight}{text}{off}{after.rstrip()}"
 
 
 def _in_colour() -> bool:

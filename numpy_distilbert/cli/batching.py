@@ -35,9 +35,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _batch(arguments: argparse.Namespace) -> Result:
-    """Answer every question in a file. Rows that cannot be answered have an error instead; exit status 1 then.
-
-    You can kill it at any time. Run the same command with --resume to continue; the output is identical.
+    """Answer every question in a file. Rows that cannot be answered have an error instead; exit status 1 then. You can
+    kill it at any time. Run the same command with --resume to continue; the output is identical.
     """
     output = Path(arguments.output).resolve()
     model = ModelSource.find(arguments.model)

@@ -12,11 +12,10 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, printable
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs download and info."""
-    download = add_verb(verbs, "download", _download, "fetch a checkpoint from the hub")
-    example = "distilbert/distilbert-base-cased-distilled-squad"
-    download.add_argument("id", metavar="ID", help=f"OWNER/NAME, such as {example}")
-    download.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: the newest)")
-    download.add_argument("--dir", metavar="DIR", help="also make a folder of it here, which --model takes off-line")
+    fetch = add_verb(verbs, "download", _download, "fetch a checkpoint from the hub")
+    fetch.add_argument("id", metavar="ID", help="OWNER/NAME, such as distilbert/distilbert-base-cased-distilled-squad")
+    fetch.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: the newest)")
+    fetch.add_argument("--dir", metavar="DIR", help="also make a folder of it here, which --model takes off-line")
     info = add_verb(verbs, "info", _info, "what a checkpoint is")
     info.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     info.add_argument("--json", action="store_true", help="print it as JSON")
@@ -37,12 +36,11 @@ def _info(arguments: argparse.Namespace) -> Result:
     if arguments.json:
         return json.dumps(known), 0
     tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]
-    published = {True: ", as published", False: ""}
     rows = [
         ("path", known["path"]),
         ("provenance", known["provenance"] or "not known"),
         ("licence", known["licence"] or "not known"),
-        *((file["file"], f"sha256 {file['sha256']}{published[file['published']]}") for file in known["weights"]),
+        *((f["file"], f"sha256 {f['sha256']}{', as published' * f['published']}") for f in known["weights"]),
         ("bytes", f"{size['disk']:,} on disk, {size['memory']:,} in memory"),
         *((name, f"{value:,}") for name, value in known["config"].items()),
         ("tokenizer", f"{tokenizer['pieces']:,} pieces, {'uncased' if tokenizer['lowercase'] else 'cased'}"),

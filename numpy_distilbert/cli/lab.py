@@ -18,9 +18,8 @@ def add_verbs(verbs: Verbs) -> None:
     trace = add_verb(verbs, "trace", _trace, "record every tensor on the way to an answer")
     add_question(trace)
     trace.add_argument("-o", "--output", metavar="OUT.safetensors", required=True, help="the file to write")
-    trace.add_argument(
-        "--dtype", choices=("float32", "float64"), default="float32", help="float64 gives a high-precision reference"
-    )
+    precise = "float64 gives a high-precision reference"
+    trace.add_argument("--dtype", choices=("float32", "float64"), default="float32", help=precise)
     differ = add_verb(verbs, "compare", _compare, "find the first tensor that diverges")
     differ.set_defaults(unwritten=2)  # as 1 means that they differ
     differ.add_argument("ours", metavar="OURS.safetensors", help="a recording of `trace`")
@@ -53,9 +52,8 @@ def _compare(arguments: argparse.Namespace) -> Result:
     names = {} if arguments.map is None else read_json(arguments.map)
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{arguments.map}: needs a JSON object mapping our tensor names to theirs.")
-    unknown = next((name for name in names if name not in ours), None)
-    if unknown is not None:
-        raise ValueError(f"{arguments.map}: {arguments.ours} has no {unknown}.")
+    if unknown := [name for name in names if name not in ours]:
+        raise ValueError(f"{arguments.map}: {arguments.ours} has no {unknown[0]}.")
     found = compare(ours, theirs, names, arguments.rtol, arguments.atol)
     if not found:
         raise ValueError(f"{arguments.theirs} has no tensor of {arguments.ours}. Give their names with --map.")

@@ -16,17 +16,14 @@ def add_verbs(verbs: Verbs) -> None:
     serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
-    for name, metavar, default, meaning in (
-        ("--max-body", "BYTES", 2_000_000, "of a request"),
-        ("--queue", "N", 128, "requests held at a time"),
-    ):
-        serve.add_argument(name, metavar=metavar, type=int, default=default, help=f"{meaning} (default: %(default)s)")
+    shown = "(default: %(default)s)"
+    serve.add_argument("--max-body", metavar="BYTES", type=int, default=2_000_000, help=f"of a request {shown}")
+    serve.add_argument("--queue", metavar="N", type=int, default=128, help=f"requests held at a time {shown}")
 
 
 def _serve(arguments: argparse.Namespace) -> Result:
-    """Answer questions over HTTP as the hub's question-answering API does, and on a page in the browser.
-
-    Ctrl-C or SIGTERM ends it after what is being answered.
+    """Answer questions over HTTP as the hub's question-answering API does, and on a page in the browser. Ctrl-C or
+    SIGTERM ends it after what is being answered.
     """
     try:
         from ..service.application import serve

@@ -13,15 +13,7 @@ from ..arguments import check_integer
 from ..checkpoint import Checkpoint, hub
 from ..qa import QuestionAnswerer
 from ..runtime.threads import n_cores
-from ..training.data import (
-    Example,
-    Hyperparameters,
-    integers_sha256,
-    read_logits,
-    training_windows,
-    with_teachers,
-    write_logits,
-)
+from ..training import data
 from ..training.loop import train, trainable
 from ..training.optimiser import CURVE, State
 from ..training.output import STATE, is_trained, remove_leftovers, write_checkpoint
@@ -31,21 +23,18 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, dra
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb distill."""
-    distill = add_verb(verbs, "distill", _distill, "train a model on SQuAD, with a teacher")
-    settings = Hyperparameters()
-    distill.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
-    init = f"where to begin; with --write-logits the teacher: {MODEL_HELP}"
-    distill.add_argument("--init", metavar="MODEL", help=init)
-    output = distill.add_mutually_exclusive_group(required=True)
-    output.add_argument("--out", metavar="DIR", help="the folder for the new checkpoint")
-    write_logits = "write the logits of --init, and do not train"
-    output.add_argument("--write-logits", metavar="OUT.safetensors", help=write_logits)
+    verb = add_verb(verbs, "distill", _distill, "train a model on SQuAD, with a teacher")
+    verb.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
+    verb.add_argument("--init", metavar="MODEL", help=f"where to begin; with --write-logits the teacher: {MODEL_HELP}")
+    out = verb.add_mutually_exclusive_group(required=True)
+    out.add_argument("--out", metavar="DIR", help="the folder for the new checkpoint")
+    out.add_argument("--write-logits", metavar="OUT.safetensors", help="write the logits of --init, and do not train")
     teacher = "files of --write-logits, or of another framework; their mean is the teacher"
-    distill.add_argument("--teacher", metavar="LOGITS", nargs="+", default=[], help=teacher)
-    distill.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
-    distill.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
-    distill.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
-    distill.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
+    verb.add_argument("--teacher", metavar="LOGITS", nargs="+", default=[], help=teacher)
+    verb.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
+    verb.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
+    verb.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
+    verb.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
     for name, kind, meaning in (
         ("alpha", float, "share of the teacher in the loss, 0 to 1"),
         ("temperature", float, "what logits are divided by for the teacher's part"),
@@ -55,17 +44,15 @@ def add_verbs(verbs: Verbs) -> None:
         ("dropout", float, "rate of dropout, from 0 to less than 1"),
         ("seed", int, "for order and dropout"),
     ):
-        default = getattr(settings, name.replace("-", "_"))
-        distill.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
+        default = data.Hyperparameters._field_defaults[name.replace("-", "_")]
+        verb.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
 
 
 def _distill(arguments: argparse.Namespace) -> Result:
-    """Train a model on SQuAD v1.1, with the logits of a teacher if --teacher is given.
-
-    After Ctrl-C, SIGTERM or a crash, run the same command to continue. With --write-logits, write the logits of a
-    teacher instead.
+    """Train a model on SQuAD v1.1, with the logits of a teacher if --teacher is given. After Ctrl-C, SIGTERM or a
+    crash, run the same command to continue. With --write-logits, write the logits of a teacher instead.
     """
-    settings = Hyperparameters(*(getattr(arguments, name) for name in Hyperparameters._fields))
+    settings = data.Hyperparameters(*(getattr(arguments, name) for name in data.Hyperparameters._fields))
     settings.check()
     check_integer("--save-every", arguments.save_every, 1)
     if arguments.limit is not None:
@@ -77,7 +64,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
     questions = read_squad(arguments.file, left_out)[: arguments.limit]
-    ids, answers, misplaced = training_windows(questions, qa)
+    ids, answers, misplaced = data.training_windows(questions, qa)
     if left_out or misplaced:
         blank = f"{len(left_out)} questions of the file are blank or have no answer"
         warn(f"{blank}, {len(misplaced)} answers are not in their context or too long for a window.")
@@ -85,13 +72,13 @@ def _distill(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"{arguments.file}: holds no question to train with.")
     if arguments.write_logits is not None:
         logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
-        write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
+        data.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
         return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
-    windows = with_teachers(ids, answers, [read_logits(path, ids) for path in arguments.teacher])
+    windows = data.with_teachers(ids, answers, [data.read_logits(path, ids) for path in arguments.teacher])
     about = settings._asdict() | {
         "questions": len(questions) - len(misplaced),
-        "tokens_sha256": integers_sha256(ids),
-        "answers_sha256": integers_sha256([np.array(answer) for answer in answers]),
+        "tokens_sha256": data.integers_sha256(ids),
+        "answers_sha256": data.integers_sha256([np.array(answer) for answer in answers]),
         "init_sha256": list(source.sha256.values()),
         "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
     }
@@ -109,16 +96,15 @@ def _distill(arguments: argparse.Namespace) -> Result:
 
 def _train(
     qa: QuestionAnswerer,
-    windows: list[Example],
-    settings: Hyperparameters,
+    windows: list[data.Example],
+    settings: data.Hyperparameters,
     folder: Path,
     source: Checkpoint,
     about: dict[str, Any],
     save_every: int,
 ) -> Result | None:
-    """Train, and write the checkpoint. Stops early at a signal: then returns the verb's result.
-
-    The state is saved at the beginning, after every save_every steps and at a signal.
+    """Train, and write the checkpoint. Stops early at a signal: then returns the verb's result. The state is
+    saved at the beginning, after every save_every steps and at a signal.
     """
     path = folder / STATE
     state = State(trainable(qa.model, settings.freeze_words))
@@ -148,10 +134,8 @@ def _train(
                 return f"stopped after step {done}, saved in {path}. Run the same command to resume.", 128 + caught[0]
         write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
         if caught:
-            return (
-                f"stopped after the last step, the model is in {folder}. Run the same command to resume.",
-                128 + caught[0],
-            )
+            done_all = f"stopped after the last step, the model is in {folder}"
+            return f"{done_all}. Run the same command to resume.", 128 + caught[0]
     finally:
         clear_bar()
         for number, handler in before.items():

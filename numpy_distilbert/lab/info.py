@@ -29,18 +29,14 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     parts, bert = parameters(model), bert_parameters(model.config)
     readme = (folder.parent if _is_embedded(folder) else folder) / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    settings = ("lowercase", "special_tokens", "model_max_length")
     memory = sum(array.nbytes for array in tree_leaves(model.parameters))
     return {
         "path": str(folder),
         "config": asdict(model.config),
         "parameters": parts | {"total": sum(parts.values())},
         "bytes": {"disk": sum(path.stat().st_size for path in files), "memory": memory},
-        "tokenizer": {
-            "pieces": len(tokenizer.vocab),
-            "lowercase": tokenizer.lowercase,
-            "special_tokens": tokenizer.special_tokens,
-            "model_max_length": tokenizer.model_max_length,
-        },
+        "tokenizer": {"pieces": len(tokenizer.vocab)} | {name: getattr(tokenizer, name) for name in settings},
         "weights": [_fingerprint(path, card) for path in files],
         "licence": next(iter(LICENCE.findall(card)), None),
         "provenance": _provenance(folder),
@@ -61,7 +57,6 @@ def parameters(model: PretrainedModel[Any]) -> dict[str, int]:
 def bert_parameters(config: Config) -> int:
     """The number of parameters of a BERT-base encoder with that vocabulary, positions and width: 12 layers, hidden
     layers four times as wide, two segment embeddings, and the pooler.
-
     Source: Devlin et al. 2018, section 3; Sanh et al. 2019 compare with it (110 against 66 million, 40 % fewer).
     """
     dim, hidden_dim = config.dim, 4 * config.dim

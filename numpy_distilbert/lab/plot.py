@@ -18,11 +18,9 @@ from ..spans import best_spans, in_context, span_probabilities, token_span
 from ..tokenizer import Encoding, Tokenizer
 from .record import one_window
 
-TOKENS_A_LINE = 40
 FORMATS = "png", "svg"
-LONGEST_TOKEN = 30  # characters
+TOKENS_A_LINE, CHARACTERS_A_TOKEN, CHARACTERS_AN_INCH = 40, 30, 10
 INCH_A_TOKEN, INCH_A_CHARACTER, BAR_INCHES, HEAD_INCHES = 0.3, 0.07, 1.1, 1.2
-CHARACTERS_AN_INCH = 10
 LABEL: Any = {"fontsize": 8, "parse_math": False}  # a token is plain text, even one that looks like a formula
 START, END = "#0072b2", "#d55e00"  # can be distinguished by the colour-blind too
 
@@ -75,16 +73,15 @@ def show(
 def _picture(
     encoding: Encoding, start: Array, end: Array, attention: Array, title: str, answer: str, score: float, shown: str
 ) -> Any:
-    """A matplotlib figure of lines of tokens: first their probabilities, then the attention to them.
-
-    start, end: (tokens,); attention: (tokens, tokens), queries before keys; shown: which attention that is.
+    """A matplotlib figure of lines of tokens: first their probabilities, then the attention to them. start, end:
+    (tokens,); attention: (tokens, tokens), queries before keys; shown: which attention that is.
     """
     from matplotlib.figure import Figure
 
     context = np.flatnonzero(in_context(encoding))
     asking = np.flatnonzero([sequence == 0 for sequence in encoding.sequence_ids])
     lines = [context[first : first + TOKENS_A_LINE] for first in range(0, len(context), TOKENS_A_LINE)]
-    tokens = [_cut(token, LONGEST_TOKEN) for token in encoding.tokens]
+    tokens = [_cut(token, CHARACTERS_A_TOKEN) for token in encoding.tokens]
     left = 0.4 + INCH_A_CHARACTER * max(len(tokens[i]) for i in asking)
     gap = 0.5 + INCH_A_CHARACTER * max(len(tokens[i]) for i in context)  # for the labels
     heights = [BAR_INCHES] * len(lines) + [max(1.0, 0.2 * len(asking))] * len(lines)
@@ -124,6 +121,5 @@ def _draw_probabilities(axes: Any, start: Array, end: Array) -> None:
     axes.bar(range(len(start)), start, color=START)
     axes.bar(range(len(end)), -end, color=END)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_xlim(-0.5, len(start) - 0.5)
-    axes.set_ylim(-1, 1)
+    axes.set(xlim=(-0.5, len(start) - 0.5), ylim=(-1, 1))
     axes.set_yticks([-1, 0, 1], ["1", "0", "1"], fontsize=8)

@@ -2,9 +2,8 @@
 
 A recording is a safetensors file of tensors under the names of the checkpoint's modules: NAME is the output of the
 module of that name, NAME.input its input. Between the modules of attention are its scores, (batch, heads, queries,
-keys) and scaled but before the softmax, probabilities and context. Metadata holds the names in the order they were
-computed ("order"), the text, the tokens and their offsets in it, the configuration, the sha256 of the weights, and
-versions.
+keys) and scaled but before the softmax, probabilities and context. Metadata holds the names in the order of
+computation ("order"), the text, its tokens and their offsets, the configuration, the weights' sha256, and versions.
 """
 
 import json
@@ -68,7 +67,6 @@ def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[
 
 def read_recording(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     """The tensors in a .safetensors or .npz file, in the order in which they were computed, if that is recorded.
-
     Raises ValueError if it cannot be read, or holds a tensor that is not numeric.
     """
     try:

@@ -11,16 +11,13 @@ _finding = threading.Lock()
 
 class Blas:
     """The threads of BLAS, a setting of the whole process: one while any call computes, then what they were.
-
     The setting is made by threads that end at once, because threadpoolctl (3.8) lets no other thread change OpenBLAS
     as long as the one lives that did so first. Where that is a thread of the host process, its setting is respected.
     """
 
     def __init__(self, controller: Any) -> None:
         """controller: a ThreadpoolController of BLAS alone."""
-        self._controller = controller
-        self._lock = threading.Lock()
-        self._calls = 0
+        self._controller, self._lock, self._calls = controller, threading.Lock(), 0
 
     @contextmanager
     def one_thread(self) -> Iterator[int]:
@@ -41,8 +38,7 @@ class Blas:
                     _in_a_new_thread(self._limit.restore_original_limits)
 
     def _threads(self) -> int:
-        counts: list[int] = [library.num_threads for library in self._controller.lib_controllers]
-        return max(counts)
+        return int(max(library.num_threads for library in self._controller.lib_controllers))
 
     def _limit_to_one(self) -> None:
         self._limit = self._controller.limit(limits=1)

@@ -20,7 +20,6 @@ SCORES_BLOCK = 2**18  # the same for the attention scores of several heads: ther
 
 def weight_product(weight: Array, x: Array, sum_length: int | None = None, out: Array | None = None) -> Array:
     """weight @ x, as a sum of products of depth sum_length if that is given.
-
     weight: (rows, depth) and out: (rows, tokens), contiguous; x: (depth, tokens).
     """
     (rows, depth), tokens = weight.shape, x.shape[1]
@@ -46,5 +45,4 @@ def product(a: Array, b: Array, sum_length: int | None = None, out: Array | None
 def cache_blocks(x: Array) -> Iterator[slice]:
     """Slices of the first axis of x, each of about CACHE_BLOCK elements."""
     step = max(1, CACHE_BLOCK * len(x) // x.size)
-    for start in range(0, len(x), step):
-        yield slice(start, start + step)
+    return (slice(start, start + step) for start in range(0, len(x), step))

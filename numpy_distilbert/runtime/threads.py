@@ -13,11 +13,11 @@ from .blas import find_blas
 PACK_TOKENS = 2048  # more would only take memory
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
 THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
+_single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False)  # whether calls use their thread only
 
 
 class Plan(NamedTuple):
     """How a batch is divided among threads.
-
     packs: the indices of the inputs in each. whole_packs: True if each thread takes whole packs, one after the other;
     False if there is one pack, and in every step of it each thread computes a slice of the rows.
     """
@@ -31,8 +31,7 @@ class Team:
 
     def __init__(self, n_threads: int = 1, pool: ThreadPoolExecutor | None = None) -> None:
         """pool: for all threads but the one that calls."""
-        self.n_threads = n_threads
-        self._pool = pool
+        self.n_threads, self._pool = n_threads, pool
 
     def run(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """function(item) for every item, each thread taking the next when it is free; returns when all are done."""
@@ -60,7 +59,6 @@ class Team:
 
     def plan(self, lengths: Sequence[int]) -> Plan:
         """How to divide inputs of these lengths: into packs of about equal size, one for each thread or a multiple.
-
         Into a single one that they share if no thread can be given an even part.
         """
         n_packs = self.n_threads * math.ceil(sum(lengths) / (self.n_threads * PACK_TOKENS))
@@ -93,10 +91,6 @@ def threads(size: int) -> Iterator[Team]:
         yield Team(n_threads, pool)
 
 
-# Whether what is called in this context computes in its own thread only.
-_single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False)
-
-
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and
@@ -113,7 +107,5 @@ def single_threaded() -> Iterator[None]:
 def n_cores() -> int:
     """How many threads can compute single-threaded calls at a time: as many as the host process gave to BLAS."""
     blas = find_blas()
-    if blas is None:
-        return 1
-    with blas.one_thread() as n_threads:
+    with nullcontext(1) if blas is None else blas.one_thread() as n_threads:
         return n_threads

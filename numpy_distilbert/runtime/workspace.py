@@ -13,7 +13,6 @@ KEPT_MEMORY = 2**24  # elements a pack
 
 class Pack(NamedTuple):
     """Inputs of a batch side by side without their padding, so that every token is a column.
-
     tokens: of each column, row and position in the batch; inputs: the columns of each input.
     """
 
@@ -40,10 +39,8 @@ class Pack(NamedTuple):
         return np.zeros((*shape, x.size // self.n_tokens), x.dtype)
 
     def scatter(self, x: Array | list[Array], batch: Array) -> None:
-        """Write what was computed to where its tokens are in the batch.
-
-        x: (..., tokens) -> (batch, sequence, ...); or of each two tokens of an input, (heads, keys, queries) for each
-        input -> (batch, heads, queries, keys).
+        """Write what was computed to where its tokens are in the batch. x: (..., tokens) -> (batch, sequence, ...); or
+        of each two tokens of an input, (heads, keys, queries) for each input -> (batch, heads, queries, keys).
         """
         if not isinstance(x, list):
             batch[self.tokens] = x.reshape(-1, self.n_tokens).T

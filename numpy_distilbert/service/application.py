@@ -23,15 +23,9 @@ from . import protocol
 from .batcher import BATCH_TOKENS, Batcher, Job, Words
 
 ALL_CHARACTERS = 4 * protocol.TEXT_CHARACTERS  # of all requests: tokens take many times the bytes of their text
-CLIENT_DISCONNECTED = 499  # a status that no client sees
 PAGE = Path(__file__).parent / "page"
 # By suffix: Windows' registry may map them to anything, and with nosniff a script that is text/plain does not run.
-PAGE_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
+PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PAGE_HEADERS = {
     # Nothing from other hosts, nothing inline, and no text that becomes HTML even if the script has a mistake.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -123,7 +117,7 @@ class Service:
             self._batcher.put(job)
             return await protocol.wait_for(job, request)
         except ClientDisconnect:
-            return Response(status_code=CLIENT_DISCONNECTED)
+            return Response(status_code=499)  # no client sees it
         finally:
             self._n_requests -= 1
             self._n_characters -= n_characters
@@ -132,20 +126,13 @@ class Service:
 def serve(
     qa: QuestionAnswerer, model: str, listener: socket.socket, limits: protocol.Limits, ready: Callable[[], None]
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish the requests that are being answered.
-
-    model: its name; ready: called as soon as a signal would end the service that way.
+    """Serve until SIGTERM or Ctrl-C, then finish the requests that are being answered. model: its name; ready: called
+    as soon as a signal would end the service that way.
     """
-    config = Config(
-        Service(qa, model, limits).application(),
-        http=protocol.Connection,
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS,  # some clients never read
-    )
-    server = Server(config)
+    app = Service(qa, model, limits).application()
+    longest = protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS  # some clients never read
+    quiet: Any = {"log_level": "warning", "access_log": False, "server_header": False}
+    server = Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))
     # uvicorn does the same when it runs, and then raises the signal again for this handler, which must not end us
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:

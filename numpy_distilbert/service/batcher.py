@@ -60,8 +60,7 @@ class Job:
     """A question in the queue: its remaining windows, what was found so far, and the answer in JSON to come."""
 
     def __init__(self, windows: Iterator[Encoding], search: Search) -> None:
-        end: Any = None
-        self.windows = pairwise(chain(windows, [end]))  # each with the next, the last with None
+        self.windows = pairwise(chain[Any](windows, [None]))  # each with the next, the last with None
         self.search = search
         self.answer: Future[str] = Future()
 
@@ -92,8 +91,7 @@ class Batcher:
         """Make one forward pass. An error in it is the answer to all its jobs."""
         jobs: set[Job] = set()
         try:
-            batch = []
-            n_tokens = 0
+            batch, n_tokens = [], 0
             while self._jobs and n_tokens < BATCH_TOKENS:
                 job = self._jobs.popleft()
                 if job.answer.done():  # cancelled, or failed in a pass before

@@ -2,9 +2,7 @@
 
 Memory and time are bounded by limits on the bytes and seconds of a body, the characters of a text and of all texts
 together, the number of requests, and the seconds of an answer.
-
-Source: requests and answers are those of the hub's question-answering task, which huggingface_hub's InferenceClient
-speaks.
+Source: requests and answers of the hub's question-answering task, which huggingface_hub's InferenceClient speaks.
 """
 
 import asyncio
@@ -58,9 +56,8 @@ async def _whole_body(request: Request, limit: int) -> bytes:
 
 
 def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings]:
-    """Question, context and settings of {"inputs": {"question", "context"}, "parameters": {...}}.
-
-    The hub's own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 something else wrong.
+    """Question, context and settings of {"inputs": {"question", "context"}, "parameters": {...}}. The hub's
+    own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 something else wrong.
     """
     try:
         request = json.loads(body.decode())

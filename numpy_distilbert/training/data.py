@@ -69,17 +69,16 @@ def training_windows(
     bad: list[str] = []
     for question in questions:
         text, start = question.answers[0], question.starts[0]
-        if type(start) is not int or start < 0 or not text.strip() or not question.context.startswith(text, start):
+        found: list[tuple[int, int] | None] = []
+        if type(start) is int and start >= 0 and text.strip() and question.context.startswith(text, start):
+            start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+            read = list(qa.windows(question.question, question.context, qa.settings({})))
+            found = [_answer_tokens(window, start, end) for window in read]
+        if any(found):
+            windows += [np.array(window.ids, np.int32) for window in read]
+            answers += [tokens or (0, 0) for tokens in found]
+        else:
             bad.append(question.id)
-            continue
-        start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
-        read = list(qa.windows(question.question, question.context, qa.settings({})))
-        found = [_answer_tokens(window, start, end) for window in read]
-        if not any(found):
-            bad.append(question.id)
-            continue
-        windows += [np.array(window.ids, np.int32) for window in read]
-        answers += [tokens or (0, 0) for tokens in found]
     return windows, answers, bad
 
 
@@ -115,7 +114,6 @@ def batches(lengths: Sequence[int], settings: Hyperparameters) -> list[list[int]
 
 def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iterable[tuple[Array, Array]]) -> None:
     """Write a teacher's file, as docs/teachers.md describes it. logits: of each window, start and end, each (tokens,).
-
     Raises ValueError, before any logits are computed, if it cannot be created.
     """
     with write_whole(path, binary=True) as file:

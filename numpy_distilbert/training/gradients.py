@@ -3,7 +3,6 @@
 A backward function takes dy, the gradient of the loss with respect to its kernel's output, and returns the gradients
 with respect to its kernel's inputs, each in the shape of that input. As in the forward pass, features are rows and
 tokens are columns.
-
 Source: Rumelhart et al. 1986, and the one line of calculus in each function.
 """
 
@@ -41,9 +40,7 @@ def gelu_backward(dy: Array, x: Array) -> Array:
     dx = np.empty_like(x)
     for rows in cache_blocks(x):
         density = np.exp(-0.5 * x[rows] * x[rows]) / math.sqrt(2 * math.pi)
-        density *= x[rows]
-        density += normal_cdf(x[rows])
-        np.multiply(dy[rows], density, out=dx[rows])
+        np.multiply(dy[rows], normal_cdf(x[rows]) + x[rows] * density, out=dx[rows])
     return dx
 
 
@@ -67,10 +64,7 @@ def layer_norm_backward(dy: Array, x: Array, weight: Array, gradient: Affine, ep
     np.add(gradient.weight, (dy * n).sum(axis=1), out=gradient.weight)
     np.add(gradient.bias, dy.sum(axis=1), out=gradient.bias)
     g = dy * weight[:, None]
-    dx = g - average @ g
-    dx -= n * (average @ (g * n))
-    dx /= s
-    return dx
+    return (g - average @ g - n * (average @ (g * n))) / s
 
 
 def attention_backward(
@@ -78,16 +72,14 @@ def attention_backward(
 ) -> tuple[Array, Array, Array]:
     """y = V P, P = softmax(S), S = K^T Q / sqrt(d): dV = dy P^T, dQ = K dS / sqrt(d), dK = Q dS^T / sqrt(d).
 
-    dS is the gradient of the softmax at dP = V^T dy.
-    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> dQ, dK, dV, each (..., d, tokens). dropout:
-    the factors of P, if any.
+    dS is the gradient of the softmax at dP = V^T dy. dropout: the factors of P, if any.
+    dy, query, key, value: (..., d, tokens), p: (..., keys, queries) -> dQ, dK, dV, each (..., d, tokens).
     """
     dp, dropped = value.swapaxes(-1, -2) @ dy, p
     if dropout is not None:
         dp *= dropout
         dropped = p * dropout
-    ds = softmax_backward(dp, p, axis=-2)
-    ds *= 1.0 / math.sqrt(query.shape[-2])
+    ds = softmax_backward(dp, p, axis=-2) * (1.0 / math.sqrt(query.shape[-2]))
     return key @ ds, query @ ds.swapaxes(-1, -2), dy @ dropped.swapaxes(-1, -2)
 
 

@@ -3,7 +3,6 @@
 Each thread runs the forward and backward passes of its windows of a batch and adds up their gradients, which are then
 summed in a fixed order; randomness depends on the seed and the number of the step. So the same seed gives the same
 weights on the same number of threads (without threadpoolctl, of BLAS), however often training was interrupted.
-
 Source: Sanh et al. 2019, section 3 ("a second step of distillation"), and the script of their SQuAD experiment.
 """
 
@@ -25,8 +24,7 @@ PASS_TOKENS = 1024  # about as many tokens go through one forward and backward p
 
 def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Parameters:
     """The parameters of a model to be updated in place, with no rows of word embeddings if they are frozen.
-
-    Word embeddings stored in float16 are converted to the model's dtype unless they are frozen.
+    Else those stored in float16 are converted to the model's dtype.
     """
     embeddings, words = model.parameters.embeddings, model.parameters.embeddings.word_embeddings
     words = words[:0] if freeze_words else words.astype(model.dtype, copy=False)
@@ -39,9 +37,8 @@ def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Para
 def train(
     model: DistilBertForQuestionAnswering, windows: Sequence[Example], settings: Hyperparameters, state: State
 ) -> Iterator[tuple[int, int, int]]:
-    """Train, and yield after each step: (steps done, steps in all, its tokens).
-
-    state: where to begin; updated in every step. Raises ValueError if the loss is not finite.
+    """Train, and yield after each step: (steps done, steps in all, its tokens). state: where to begin; updated in
+    every step. Raises ValueError if the loss is not finite.
     """
     lengths = [len(window.ids) for window in windows]
     plan = batches(lengths, settings)

@@ -1,7 +1,4 @@
-"""The loss that training minimises: cross-entropy with the answer, and distillation from a teacher's logits.
-
-Source: Sanh et al. 2019; Hinton et al. 2015.
-"""
+"""The loss: cross-entropy with the answer, and distillation from a teacher (Sanh et al. 2019; Hinton et al. 2015)."""
 
 import math
 from dataclasses import dataclass
@@ -22,9 +19,8 @@ def cross_entropy(logits: Array, target: int) -> tuple[float, Array]:
 
 
 def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[float, Array]:
-    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q).
-
-    The square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
+    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q). The
+    square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
     """
     p, q = softmax(logits / temperature), softmax(teacher / temperature)
     loss = temperature**2 * float((q * (np.log(np.maximum(q, 1e-38)) - np.log(np.maximum(p, 1e-38)))).sum())
@@ -39,9 +35,8 @@ class Loss:
     temperature: float = 2.0
 
     def __call__(self, logits: Array, window: Example) -> tuple[float, Array]:
-        """The loss of one window and its gradient with respect to the logits.
-
-        logits: (2, tokens), of start and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
+        """The loss of one window and its gradient with respect to the logits. logits: (2, tokens), of start
+        and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
         """
         loss, gradient = 0.0, np.empty_like(logits)
         for i in range(2):

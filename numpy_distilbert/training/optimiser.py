@@ -79,8 +79,7 @@ def adamw(state: State, gradients: list[Parameters], lr: float, team: Team) -> N
     Source: Loshchilov and Hutter 2019, algorithm 2.
     """
     step = len(state.losses) + 1
-    trees = (state.parameters, state.mean, state.square, *gradients)
-    parts = list(zip(*map(tree_leaves, trees), strict=True))
+    parts = list(zip(*map(tree_leaves, (state.parameters, state.mean, state.square, *gradients)), strict=True))
     squares = [0.0] * len(parts)
 
     def add_up(number: int) -> None:
