@@ -30,6 +30,7 @@ def read_json(path: str | PathLike[str]) -> Any:
 @contextmanager
 def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[Any]]:
     """A file to write UTF-8 text or bytes to. It appears at path when the block ends, or vanishes if the block fails.
+
     A link stays one, and a file that was there before leaves its permissions.
     Raises ValueError, before anything is done, if no file can be written there; OSError if writing fails.
     """

@@ -58,6 +58,7 @@ class QuestionAnsweringOutput:
 
 class PretrainedModel(Generic[Output]):
     """An encoder with a head. Nothing changes it once it is loaded: threads may share it.
+
     head: the linear maps that the encoder's output goes through, one after the other: published name and outputs;
     output: makes what a call returns of the head's output, (batch, sequence, k), and the others of ModelOutput.
     """
@@ -67,6 +68,7 @@ class PretrainedModel(Generic[Output]):
 
     def __init__(self, config: Config, weights: Mapping[str, Array], dtype: DTypeLike = "float32") -> None:
         """weights: floating-point arrays under their published names; dtype: float32 or float64, to compute in.
+
         Raises CheckpointError for a tensor that is missing or of another shape than config asks for, ValueError or
         TypeError for another dtype.
         """
@@ -82,6 +84,7 @@ class PretrainedModel(Generic[Output]):
         dtype: DTypeLike = "float32",
     ) -> Model:
         """Load a checkpoint: that in a folder, that of a hub id, or with None the embedded one.
+
         path, revision: see Checkpoint; dtype: float32 or float64, to compute in. DistilBertModel leaves the weights of
         a head unread. Raises CheckpointError if it is missing, unreadable or of another model.
         """
@@ -157,8 +160,7 @@ class PretrainedModel(Generic[Output]):
             """The inputs in these rows of the batch."""
             pack, arena = Pack.of(rows, mask), self._memory.take()
             work = Workspace(self.config, pack, arena, team, keep)
-            # what weights too large for float32 do shows in the output
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):  # too large for float32: the output shows it
                 embedded = embed(ids, self.parameters.embeddings, work)
                 record(EMBEDDINGS, embedded, pack)
                 x = embedded.result
@@ -198,6 +200,7 @@ class DistilBertForQuestionAnswering(PretrainedModel[QuestionAnsweringOutput]):
 
 def recorded(name: str, computed: Embedded | Activations) -> dict[str, Array | list[Array]]:
     """What the embeddings or a block have computed, in order, under the names of the checkpoint's modules.
+
     name: of the module; NAME.input is what the module of that name is given.
     """
     if isinstance(computed, Embedded):

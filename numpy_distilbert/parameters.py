@@ -102,6 +102,7 @@ class Published:
 
 def published(config: Config, head: Mapping[str, int]) -> Parameters:
     """The names of a model's tensors, in the structure of its parameters.
+
     head: the linear maps that the encoder's output goes through one after the other, published name and outputs.
     """
 
@@ -133,6 +134,7 @@ def from_state_dict(
     weights: Mapping[str, Array], config: Config, head: Mapping[str, int], dtype: np.dtype[np.floating]
 ) -> Parameters:
     """The parameters in arrays under their published names; config, head: see published().
+
     All are of that dtype but the word embeddings, which stay as they are: few of their rows are ever used.
     Raises CheckpointError if a tensor is missing or not of the shape that the configuration needs.
     """

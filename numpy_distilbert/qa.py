@@ -39,6 +39,7 @@ class QuestionAnswerer:
         self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer, **options: "Unpack[Options]"
     ) -> None:
         """options: the defaults of calls, see inputs.Options.
+
         Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError if model or
         tokenizer are something else, TypeError or ValueError for an option as in a call.
         """

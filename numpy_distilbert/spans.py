@@ -18,8 +18,13 @@ from .tokenizer import Encoding
 NOTEBOOK_CHARACTERS = 300  # characters of the context to either side of an answer in a notebook
 
 
+def _value(key: str) -> Any:
+    return property(lambda answer: answer[key])
+
+
 class Answer(dict[str, Any]):
     """A span of a context: {"score": float, "start": int, "end": int, "answer": str}, answer == context[start:end].
+
     score is its probability within its window, or the sum of them where the same text was found several times.
     The values are attributes too. A notebook shows the answer marked in its context; to a program it is a dict.
     """
@@ -30,25 +35,10 @@ class Answer(dict[str, Any]):
         super().__init__(score=score, start=start, end=end, answer=context[start:end])
         self.context = context
 
-    @property
-    def answer(self) -> str:
-        """The text of the answer, "" if there is none."""
-        return str(self["answer"])
-
-    @property
-    def score(self) -> float:
-        """Its probability within its window, or a sum of them."""
-        return float(self["score"])
-
-    @property
-    def start(self) -> int:
-        """Where it begins in the context, in characters."""
-        return int(self["start"])
-
-    @property
-    def end(self) -> int:
-        """Where it ends in the context."""
-        return int(self["end"])
+    answer: str = _value("answer")
+    score: float = _value("score")
+    start: int = _value("start")
+    end: int = _value("end")
 
     def _repr_html_(self) -> str:
         start, end = self["start"], self["end"]
@@ -68,6 +58,7 @@ def in_context(window: Encoding) -> NDArray[np.bool_]:
 
 def span_probabilities(logits: Array, window: Encoding) -> Array:
     """Softmax over the context and [CLS], which stands for "no answer"; every other token gets 0.
+
     logits: (sequence,) -> (sequence,).
     """
     answerable = in_context(window)
@@ -79,6 +70,7 @@ def best_spans(
     start: Array, end: Array, window: Encoding, max_answer_len: int, count: int
 ) -> Iterator[tuple[float, int, int]]:
     """The count most probable spans of the context, best first: (probability, first token, last token).
+
     start, end: (sequence,) probabilities. A span's is start[first] * end[last], for first <= last and at most
     max_answer_len tokens. Source: Chen et al. 2017, section 3.2.
     """

@@ -38,6 +38,7 @@ class Scores(NamedTuple):
 
 def read_questions(path: str | PathLike[str], left_out: list[str] | None = None) -> list[Question]:
     """The questions of a SQuAD v1.1 file, plain or gzip, in its order.
+
     left_out: takes the ids of blank questions, contexts and those without answers, which are an error otherwise.
     Raises ValueError if it cannot be read or is something else; warns of another version, as the official script.
     """
@@ -84,6 +85,7 @@ def read_predictions(path: str | PathLike[str]) -> dict[str, str]:
 
 def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> Scores:
     """Compare with the best of each question's answers; a question without a prediction scores 0.
+
     Raises ValueError if there are no questions.
     """
     if not questions:

@@ -158,6 +158,7 @@ class Tokenizer:
 
     def __call__(self, text: str, pair: str | None = None) -> Encoding:
         """[CLS] text [SEP], and with a pair [CLS] text [SEP] pair [SEP]. Never truncates.
+
         Raises TypeError if text or pair is not a str.
         """
         sequences = {"text": text} if pair is None else {"text": text, "pair": pair}
@@ -202,6 +203,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
+
         Special tokens are left out or kept. As Tokenizer.decode of the tokenizers library, but that an id which is not
         in the vocabulary raises ValueError.
         """
@@ -299,6 +301,7 @@ def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:
 
 def word_pattern(tokenize_chinese_chars: bool, strip_accents: bool) -> re.Pattern[str]:
     """What cuts a text into parts: a word, with the space before it if there is one, or white space.
+
     The hot loop of the tokenizer, hence the standard library's engine, which finds short matches sooner.
     """
     alone = PUNCTUATION + CJK * tokenize_chinese_chars + ACCENTED_PUNCTUATION * strip_accents

@@ -37,11 +37,10 @@ def embed_texts(
     for i, text in enumerate(texts):
         check_text(f"text {i}", text)
     vectors = np.zeros((len(texts), model.config.dim), model.dtype)
-    positions = model.config.max_position_embeddings
+    limit = model.config.max_position_embeddings
     for first in range(0, len(texts), BATCH_TEXTS):
         rows = [tokenizer(text).ids for text in texts[first : first + BATCH_TEXTS]]
-        # what is cut keeps its [SEP]
-        ids, mask = pad([row if len(row) <= positions else [*row[: positions - 1], row[-1]] for row in rows])
+        ids, mask = pad([row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows])  # [SEP] stays
         hidden = model(ids, mask).last_hidden_state  # 0 where mask is
         pooled = hidden[:, 0] if pooling == "cls" else hidden.sum(axis=1) / mask.sum(axis=1, keepdims=True)
         vectors[first : first + len(rows)] = pooled

@@ -121,6 +121,7 @@ def _asked_sha256(path: Path, hub_id: str) -> str | None:
 
 def copy(folder: Path, directory: Path) -> Path:
     """Copy a checkpoint to a folder in that directory with its name on the hub, which appears when it is complete.
+
     folder: a path returned by fetch(). Raises CheckpointError if there is something of that name.
     """
     target = directory / folder.parents[1].name.split("--")[-1]

@@ -38,8 +38,7 @@ def _info(arguments: argparse.Namespace) -> Result:
     tokenizer, size, bert = known["tokenizer"], known["bytes"], known["bert"]
     rows = [
         ("path", known["path"]),
-        ("provenance", known["provenance"] or "not known"),
-        ("licence", known["licence"] or "not known"),
+        *((name, known[name] or "not known") for name in ("provenance", "licence")),
         *((f["file"], f"sha256 {f['sha256']}{', as published' * f['published']}") for f in known["weights"]),
         ("bytes", f"{size['disk']:,} on disk, {size['memory']:,} in memory"),
         *((name, f"{value:,}") for name, value in known["config"].items()),

@@ -40,8 +40,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
     with listener:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
-        # special tokens are split, since nobody knows who wrote the texts
-        qa = QuestionAnswerer.from_pretrained(arguments.model, split_special_tokens=True)
+        qa = QuestionAnswerer.from_pretrained(arguments.model, split_special_tokens=True)  # texts are not trusted
         name = hub.DEFAULT if arguments.model is None else Path(arguments.model).name
         url = f"http://{host}:{listener.getsockname()[1]}"
         serve(qa, name, listener, limits, lambda: warn(f"{url} answers. Ctrl-C ends it."))

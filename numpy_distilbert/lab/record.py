@@ -67,6 +67,7 @@ def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[
 
 def read_recording(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     """The tensors in a .safetensors or .npz file, in the order in which they were computed, if that is recorded.
+
     Raises ValueError if it cannot be read, or holds a tensor that is not numeric.
     """
     try:

@@ -11,6 +11,7 @@ _finding = threading.Lock()
 
 class Blas:
     """The threads of BLAS, a setting of the whole process: one while any call computes, then what they were.
+
     The setting is made by threads that end at once, because threadpoolctl (3.8) lets no other thread change OpenBLAS
     as long as the one lives that did so first. Where that is a thread of the host process, its setting is respected.
     """

@@ -20,6 +20,7 @@ SCORES_BLOCK = 2**18  # the same for the attention scores of several heads: ther
 
 def weight_product(weight: Array, x: Array, sum_length: int | None = None, out: Array | None = None) -> Array:
     """weight @ x, as a sum of products of depth sum_length if that is given.
+
     weight: (rows, depth) and out: (rows, tokens), contiguous; x: (depth, tokens).
     """
     (rows, depth), tokens = weight.shape, x.shape[1]

@@ -18,6 +18,7 @@ _single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False
 
 class Plan(NamedTuple):
     """How a batch is divided among threads.
+
     packs: the indices of the inputs in each. whole_packs: True if each thread takes whole packs, one after the other;
     False if there is one pack, and in every step of it each thread computes a slice of the rows.
     """
@@ -59,6 +60,7 @@ class Team:
 
     def plan(self, lengths: Sequence[int]) -> Plan:
         """How to divide inputs of these lengths: into packs of about equal size, one for each thread or a multiple.
+
         Into a single one that they share if no thread can be given an even part.
         """
         n_packs = self.n_threads * math.ceil(sum(lengths) / (self.n_threads * PACK_TOKENS))

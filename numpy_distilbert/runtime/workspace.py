@@ -13,6 +13,7 @@ KEPT_MEMORY = 2**24  # elements a pack
 
 class Pack(NamedTuple):
     """Inputs of a batch side by side without their padding, so that every token is a column.
+
     tokens: of each column, row and position in the batch; inputs: the columns of each input.
     """
 

@@ -114,6 +114,7 @@ def batches(lengths: Sequence[int], settings: Hyperparameters) -> list[list[int]
 
 def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iterable[tuple[Array, Array]]) -> None:
     """Write a teacher's file, as docs/teachers.md describes it. logits: of each window, start and end, each (tokens,).
+
     Raises ValueError, before any logits are computed, if it cannot be created.
     """
     with write_whole(path, binary=True) as file:

@@ -24,6 +24,7 @@ PASS_TOKENS = 1024  # about as many tokens go through one forward and backward p
 
 def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Parameters:
     """The parameters of a model to be updated in place, with no rows of word embeddings if they are frozen.
+
     Else those stored in float16 are converted to the model's dtype.
     """
     embeddings, words = model.parameters.embeddings, model.parameters.embeddings.word_embeddings

@@ -19,6 +19,7 @@ newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS, strict=True))
 
 def normalise(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, list[int]]:
     """A word without white space and control characters, as set without accents and in lower case.
+
     Returns where each of its characters was in text, too.
     """
     characters = [(c, origin) for origin, c in enumerate(text) if not is_dropped(c)]
@@ -31,6 +32,7 @@ def normalise(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, lis
 
 def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     """Canonical decomposition (Unicode's NFD) of characters with their origins.
+
     Where marks change places, the reference's rule: origins stay where they were, and what a decomposition has added
     takes the origin of what it follows.
     """

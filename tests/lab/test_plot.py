@@ -145,7 +145,7 @@ def test_without_matplotlib_one_line_says_what_to_install(tmp_path, capsys, monk
     assert 'pip install "numpy-distilbert[plot]"' in capsys.readouterr().err
 
 
-def test_matplotlib_is_not_loaded_for_anything_else():
-    extras = ("matplotlib", "huggingface_hub", "starlette", "uvicorn", "pyarrow", "distributed")
+def test_no_extra_is_loaded_before_it_is_needed():
+    extras = ("matplotlib", "huggingface_hub", "starlette", "uvicorn", "pyarrow", "distributed", "threadpoolctl")
     program = f"import sys, numpy_distilbert.cli; print([name for name in {extras} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8").stdout == "[]\n"
