@@ -64,34 +64,32 @@ class Workspace:
     keep: Collection[str] = ()
     dropout: Callable[[tuple[int, ...]], Array | None] = lambda shape: None
 
-    def array(self, name: str, rows: int) -> Array:
-        """An array (rows, tokens) for an activation: the one of all layers, or a new one if it is kept."""
-        shape = (rows, self.pack.n_tokens)
-        return np.empty(shape, self.arena.dtype) if name in self.keep else self.arena.array(name, shape)
-
     def over(self, name: str, x: Array) -> Array:
-        """The same in the place of x, whose content is no longer needed."""
+        """The array for an activation: x, whose content is no longer needed, or a new one if it is kept."""
         return np.empty_like(x) if name in self.keep else x
 
     def activations(self, x: Array) -> Activations:
         """The arrays for what a block computes of x."""
         dim, n_heads, n_tokens = self.config.dim, self.config.n_heads, self.pack.n_tokens
+        rows = {"qkv": 3 * dim, "context": dim, "out_lin": dim, "lin1": self.config.hidden_dim}
+        new = {name: np.empty((n, n_tokens), x.dtype) for name, n in rows.items() if name in self.keep}
+        a = new | self.arena.divide({name: (n, n_tokens) for name, n in rows.items() if name not in self.keep})
         pairs = [(n_heads, columns.stop - columns.start, columns.stop - columns.start) for columns in self.pack.inputs]
-        out_lin, attended = self.array("out_lin", dim), self.over("attended", x)
-        lin1, middle = self.array("lin1", self.config.hidden_dim), self.over("middle", attended)
-        lin2, output = self.over("lin2", out_lin), self.over("output", middle)
+        attended, lin2 = self.over("attended", x), self.over("lin2", a["out_lin"])
+        middle = self.over("middle", attended)
+        output = self.over("output", middle)
         return Activations(
             x=x,
-            qkv=self.array("qkv", 3 * dim).reshape(n_heads, 3, -1, n_tokens),
+            qkv=a["qkv"].reshape(n_heads, 3, -1, n_tokens),
             scores=[np.empty(shape, x.dtype) for shape in pairs if "scores" in self.keep],
             probabilities=[np.empty(shape, x.dtype) for shape in pairs if "probabilities" in self.keep],
             attention_dropout=[factors for shape in pairs if (factors := self.dropout(shape)) is not None],
-            context=self.array("context", dim).reshape(n_heads, -1, n_tokens),
-            out_lin=out_lin,
+            context=a["context"].reshape(n_heads, -1, n_tokens),
+            out_lin=a["out_lin"],
             attended=attended,
             middle=middle,
-            lin1=lin1,
-            activation=self.over("activation", lin1),
+            lin1=a["lin1"],
+            activation=self.over("activation", a["lin1"]),
             lin2=lin2,
             ffn_dropout=self.dropout(lin2.shape),
             output=output,

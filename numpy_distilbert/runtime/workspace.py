@@ -1,7 +1,6 @@
 """How the inputs of a pack are laid out, and the memory that it is computed in."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,23 +51,23 @@ class Pack(NamedTuple):
 
 
 class Arena:
-    """Arrays by name, for the activations that need not outlive a layer."""
+    """Memory that is divided into arrays by name, for the activations that need not outlive a layer."""
 
     def __init__(self, dtype: np.dtype[np.floating]) -> None:
-        self.dtype = dtype
-        self._arrays: dict[str, Array] = {}
+        self.dtype, self._memory = dtype, np.empty(0, dtype)
 
-    def array(self, name: str, shape: tuple[int, ...]) -> Array:
-        """The array of that name in that shape, with anything in it: in the memory it had before, if that is enough."""
-        size = math.prod(shape)
-        if name not in self._arrays or self._arrays[name].size < size:
-            self._arrays[name] = np.empty(size, self.dtype)
-        return self._arrays[name][:size].reshape(shape)
+    def divide(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Array]:
+        """Arrays of these shapes, with anything in them: the same for the same shapes."""
+        ends = np.cumsum([rows * columns for rows, columns in shapes.values()], dtype=int).tolist()
+        if ends and self._memory.size < ends[-1]:
+            self._memory = np.empty(ends[-1], self.dtype)
+        parts = np.split(self._memory, ends)  # and the rest
+        return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=False)}
 
     @property
     def size(self) -> int:
-        """The elements of all its arrays."""
-        return sum(array.size for array in self._arrays.values())
+        """Its elements, in use or not."""
+        return self._memory.size
 
 
 class Memory:

@@ -110,14 +110,16 @@ def test_equal_inputs_are_divided_and_a_single_one_is_not():
     assert sorted(Team(2).plan([10, 10, 20]).packs) == [[0, 1], [2]]
 
 
-def test_an_arena_gives_the_same_memory_by_the_same_name_if_it_is_large_enough():
+def test_an_arena_is_divided_into_arrays_that_share_nothing_and_keeps_its_memory():
     arena = Arena(np.dtype(np.float32))
-    first, other = arena.array("a", (2, 5)), arena.array("b", (2, 5))
-    assert first.shape == other.shape == (2, 5) and not np.shares_memory(first, other)
-    again = arena.array("a", (3, 3))
-    assert again.shape == (3, 3) and np.shares_memory(first, again)
-    assert np.shares_memory(first, arena.array("a", (10,)))  # all of it is still there
-    assert not np.shares_memory(first, arena.array("a", (11,))) and arena.size == 21
+    first = arena.divide({"a": (2, 5), "b": (3, 4)})
+    assert [x.shape for x in first.values()] == [(2, 5), (3, 4)] and not np.shares_memory(*first.values())
+    again = arena.divide({"c": (3, 3)})["c"]
+    assert (
+        again.shape == (3, 3) and np.shares_memory(first["a"], again) and arena.size == 22
+    )  # all of it is still there
+    assert not np.shares_memory(again, arena.divide({"c": (1, 23)})["c"]) and arena.size == 23
+    assert arena.divide({}) == {}
 
 
 def test_memory_is_handed_on_when_it_is_given_back(monkeypatch):
@@ -127,7 +129,7 @@ def test_memory_is_handed_on_when_it_is_given_back(monkeypatch):
     memory.give_back(first)
     assert memory.take() is first
     monkeypatch.setattr(workspace, "KEPT_MEMORY", 9)
-    first.array("a", (10,))
+    first.divide({"a": (2, 5)})
     memory.give_back(first)
     assert memory.take() is not first  # it is too large to be kept
 
