@@ -59,7 +59,7 @@ class QuestionAnsweringOutput:
 class PretrainedModel(Generic[Output]):
     """An encoder with a head. Nothing changes it once it is loaded: threads may share it.
 
-    head: the linear maps that the encoder's output goes through, one after the other: published name and outputs;
+    head: the linear map on the encoder's output, published name and number of outputs; empty if there is none.
     output: makes what a call returns of the head's output, (batch, sequence, k), and the others of ModelOutput.
     """
 
@@ -133,7 +133,9 @@ class PretrainedModel(Generic[Output]):
         layers = [LAYER.format(i) for i in range(self.config.n_layers)]
         hidden_states = [f"{EMBEDDINGS}.LayerNorm", *(f"{layer}.output_layer_norm" for layer in layers)]
         attentions = [f"{layer}.attention.probabilities" for layer in layers]
-        tensors: Tensors = {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
+        tensors: Tensors = {}
+        if output_tensors:
+            tensors = {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
         wanted = {*hidden_states * output_hidden_states, *attentions * output_attentions}
 
         def record(module: str, computed: Embedded | Activations, pack: Pack) -> None:

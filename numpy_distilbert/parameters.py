@@ -103,7 +103,7 @@ class Published:
 def published(config: Config, head: Mapping[str, int]) -> Parameters:
     """The names of a model's tensors, in the structure of its parameters.
 
-    head: the linear maps that the encoder's output goes through one after the other, published name and outputs.
+    head: the linear map on the encoder's output, published name and number of outputs; empty if there is none.
     """
 
     def tensor(shape: tuple[int, ...], *names: str) -> Any:
@@ -117,17 +117,15 @@ def published(config: Config, head: Mapping[str, int]) -> Parameters:
         qkv = affine((dim, dim), *(f"{name}.attention.{part}_lin" for part in "qkv"))
         attention = Attention(qkv, affine((dim, dim), f"{name}.attention.out_lin"))
         lin1, lin2 = affine((hidden_dim, dim), f"{name}.ffn.lin1"), affine((dim, hidden_dim), f"{name}.ffn.lin2")
-        norms = (affine((dim,), f"{name}.{part}_layer_norm") for part in ("sa", "output"))
-        return Layer(attention, next(norms), FeedForward(lin1, lin2), next(norms))
+        attended, output = affine((dim,), f"{name}.sa_layer_norm"), affine((dim,), f"{name}.output_layer_norm")
+        return Layer(attention, attended, FeedForward(lin1, lin2), output)
 
     dim, hidden_dim = config.dim, config.hidden_dim
     words, norm = tensor((config.vocab_size, dim), WORDS), affine((dim,), f"{EMBEDDINGS}.LayerNorm")
     positions = tensor((config.max_position_embeddings, dim), f"{EMBEDDINGS}.position_embeddings.weight")
     embeddings = Embeddings(words, positions, norm)
     layers = tuple(layer(LAYER.format(i)) for i in range(config.n_layers))
-    inputs = (dim, *head.values())
-    maps = {name: affine((k, width), name) for (name, k), width in zip(head.items(), inputs, strict=False)}
-    return Parameters(embeddings, layers, maps)
+    return Parameters(embeddings, layers, {name: affine((k, dim), name) for name, k in head.items()})
 
 
 def from_state_dict(

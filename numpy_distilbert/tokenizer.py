@@ -95,8 +95,8 @@ class Tokenizer:
         """vocab: pieces to ids, unk_token, cls_token and sep_token among them; strip_accents: None means as lowercase.
 
         model_max_length: the longest input of the model in tokens, None if unknown; kept for callers, never enforced.
-        added_tokens: further special tokens with their ids. split_special_tokens: special tokens in a text
-        are plain text, so that a hostile document cannot forge a separator.
+        added_tokens: further special tokens with their ids. split_special_tokens: special tokens in a text are plain
+        text, so that a hostile document cannot forge a separator.
         Raises TypeError for an argument of another type, ValueError if two pieces have one id or a piece has two,
         CheckpointError if one of the first three special tokens is missing.
         """
@@ -178,8 +178,8 @@ class Tokenizer:
 
         The question keeps its first max_question_length tokens, and never so many that no token of the context fits
         beside it. stride is cut to what leaves each window a token that the one before lacks. At least one window, even
-        for a context without tokens. Lengths count [CLS] and [SEP]. As
-        truncation="only_second" with overflow in transformers. Raises TypeError or ValueError that names the argument.
+        for a context without tokens. Lengths count [CLS] and [SEP]. As truncation="only_second" with overflow in
+        transformers. Raises TypeError or ValueError that names the argument.
         """
         return list(self.iter_windows(question, context, max_length, stride, max_question_length))
 
@@ -223,16 +223,16 @@ class Tokenizer:
 
     def _tokens(self, text: str) -> Pieces:
         ids, offsets, word_ids = Pieces([], [], [])
-        words, at, remembered = 0, 0, self._words
+        n_words, position, remembered = 0, 0, self._words
         for part in self._parts(text):
             pieces, spans = remembered.get(part) or self._analyse(part)
             if pieces:
                 ids += pieces
                 for start, end in spans:
-                    offsets.append((at + start, at + end))
-                    word_ids.append(words)
-                words += 1
-            at += len(part)
+                    offsets.append((position + start, position + end))
+                    word_ids.append(n_words)
+                n_words += 1
+            position += len(part)
         return Pieces(ids, offsets, word_ids)
 
     def _parts(self, text: str) -> list[str]:

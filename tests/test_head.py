@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numpy_distilbert.lab.info import parameters
+from numpy_distilbert.lab.info import parameter_counts
 from numpy_distilbert.lab.synthetic import SHAPES, random_weights
 from numpy_distilbert.model import ModelOutput, PretrainedModel
 from numpy_distilbert.parameters import Config, state_dict, tree_map
@@ -35,7 +35,7 @@ def test_a_token_classifier_loads_runs_is_recorded_and_trained():
     np.testing.assert_allclose(
         output.last_hidden_state[0], output.hidden_states[-1][0, :, :3]
     )  # which is what the head picks
-    assert list(output.tensors)[-1] == "classifier" and parameters(model)["classifier"] == 3 * 16
+    assert list(output.tensors)[-1] == "classifier" and parameter_counts(model)["classifier"] == 3 * 16
     gradient = tree_map(np.zeros_like, model.parameters)
     before = loss_and_gradient(model, [Tagged], loss, gradient)
     adamw(State(model.parameters), [gradient], 1e-3, Team())

@@ -71,7 +71,7 @@ def answer_block(model: ModelSource, pairs: list[Pair]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def threads(model: ModelSource) -> Iterator[tuple[Executor, int]]:
+def thread_pool(model: ModelSource) -> Iterator[tuple[Executor, int]]:
     """An engine: one thread of this process per core."""
     load(model)
     executor = ThreadPoolExecutor(n_threads := n_cores())
@@ -82,7 +82,7 @@ def threads(model: ModelSource) -> Iterator[tuple[Executor, int]]:
 
 
 @contextmanager
-def processes(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor, int]]:
+def process_pool(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor, int]]:
     """An engine: forked single-threaded processes, which share the weights of this one. Raises ValueError
     where processes cannot be forked safely, or BLAS cannot be limited to one thread.
     """

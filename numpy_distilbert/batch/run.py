@@ -88,8 +88,8 @@ def answer_file(
 ) -> Summary:
     """Answer every question in the file source, in the file output.
 
-    engine: threads, processes or cluster; resume: keep the finished blocks in OUT.parts; strict: stop at a bad row,
-    before anything is computed; progress: called now and then, see Progress.
+    engine: thread_pool, process_pool or cluster; resume: keep the finished blocks in OUT.parts; strict: stop at a bad
+    row, before anything is computed; progress: called now and then, see Progress.
     Raises Stopped, ValueError for files that are not what they seem or parts of other work, OSError if writing fails.
     """
     output_kind = kind_of(output, JSON_LINES, PARQUET)

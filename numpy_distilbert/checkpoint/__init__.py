@@ -19,6 +19,8 @@ class Checkpoint:
 
     def __init__(self, path: "str | PathLike[str] | Checkpoint | None" = None, revision: str | None = None) -> None:
         """path, revision: see hub.find(), which also says what is raised; or a Checkpoint, which is taken as it is."""
+        if isinstance(path, Checkpoint) and revision is not None:
+            raise ValueError(f"revision must be None, got {revision!r}: the checkpoint is found already.")
         self.folder: Path = path.folder if isinstance(path, Checkpoint) else hub.find(path, revision)
 
     def __repr__(self) -> str:

@@ -44,7 +44,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"{_shown(next(key for key in keys if keys.count(key) > 1))} stands twice in one object")
+        raise ValueError(f"{_shown(next(key for key in keys if keys.count(key) > 1))} is twice in one object")
     return value
 
 

@@ -52,7 +52,7 @@ class Weights(Mapping[str, NDArray[np.floating]]):
         for path in self.files:
             for stored_name, place in read_header(path):
                 if (name := published_name(stored_name)) in self._places:
-                    raise CheckpointError(f"{path}: tensor {name} stands here and in {self._places[name].path} too.")
+                    raise CheckpointError(f"{path}: tensor {name} is here and in {self._places[name].path} too.")
                 self._places[name] = place
         self.unread = set(self._places)
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..arguments import check_integer
-from ..batch.engines import ModelSource, cluster, processes, threads
+from ..batch.engines import ModelSource, cluster, process_pool, thread_pool
 from ..batch.run import Progress, Stopped, answer_file
 from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, draw_bar, fail, pace
 
@@ -41,11 +41,11 @@ def _batch(arguments: argparse.Namespace) -> Result:
     output = Path(arguments.output).resolve()
     model = ModelSource.find(arguments.model)
     if arguments.workers is not None:
-        engine = processes(model, check_integer("--workers", arguments.workers, 1))
+        engine = process_pool(model, check_integer("--workers", arguments.workers, 1))
     elif arguments.scheduler is not None:
         engine = cluster(arguments.scheduler)
     else:
-        engine = threads(model)
+        engine = thread_pool(model)
     try:
         with ExitStack() as cleanup:
             cleanup.callback(clear_bar)

@@ -18,7 +18,7 @@ def add_verbs(verbs: Verbs) -> None:
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
     shown = "(default: %(default)s)"
     serve.add_argument("--max-body", metavar="BYTES", type=int, default=2_000_000, help=f"of a request {shown}")
-    serve.add_argument("--queue", metavar="N", type=int, default=128, help=f"requests held at a time {shown}")
+    serve.add_argument("--queue", metavar="N", type=int, default=128, help=f"open requests at a time {shown}")
 
 
 def _serve(arguments: argparse.Namespace) -> Result:

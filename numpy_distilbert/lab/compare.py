@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .record import Tensors
+from ..model import Tensors
 
 RTOL, ATOL = 1e-4, 2e-5
 MAX_PERMUTED = 5  # axes; more have too many orders to try

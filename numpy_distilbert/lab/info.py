@@ -26,7 +26,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     model, tokenizer = DistilBertForQuestionAnswering.from_pretrained(checkpoint), Tokenizer.from_pretrained(checkpoint)
     folder, files = checkpoint.folder, checkpoint.weights().files
-    parts, bert = parameters(model), bert_parameters(model.config)
+    parts, bert = parameter_counts(model), bert_parameters(model.config)
     readme = (folder.parent if _is_embedded(folder) else folder) / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     settings = ("lowercase", "special_tokens", "model_max_length")
@@ -44,7 +44,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def parameters(model: PretrainedModel[Any]) -> dict[str, int]:
+def parameter_counts(model: PretrainedModel[Any]) -> dict[str, int]:
     """The number of parameters in each part of a model, summed over the layers."""
     counts: dict[str, int] = {}
     for name, tensor in state_dict(model.parameters, model.config).items():

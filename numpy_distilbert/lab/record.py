@@ -8,29 +8,25 @@ computation ("order"), the text, its tokens and their offsets, the configuration
 
 import json
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from .. import __version__
 from ..checkpoint import Checkpoint
 from ..checkpoint.tensors import STORED_AS, open_tensors, read_floats, read_header, write_tensors
 from ..files import write_whole
-from ..model import DistilBertForQuestionAnswering
+from ..model import DistilBertForQuestionAnswering, Tensors
 from ..parameters import Config
 from ..tokenizer import Encoding, Tokenizer
-
-Tensors = Mapping[str, NDArray[Any]]
 
 
 def record(
     question: str, context: str, checkpoint: Checkpoint, dtype: DTypeLike = "float32"
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+) -> tuple[Tensors, dict[str, str]]:
     """The activations of a model on a question and context, and the metadata of a recording. Raises as one_window()."""
     model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype)
     encoding = one_window(question, context, Tokenizer.from_pretrained(checkpoint), model.config)
@@ -65,7 +61,7 @@ def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[
         write_tensors(file, tensors, metadata)
 
 
-def read_recording(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
+def read_recording(path: str | PathLike[str]) -> Tensors:
     """The tensors in a .safetensors or .npz file, in the order in which they were computed, if that is recorded.
 
     Raises ValueError if it cannot be read, or holds a tensor that is not numeric.

@@ -17,6 +17,7 @@ it well and to keep everything else short:
 * BLAS copies both operands into its own order before it multiplies. For a short input most of the time goes into
   copying weights. OpenBLAS leaves that out for products of up to 10^6 multiplications, so weights are cut to that size.
 
-products.py is the seam to another BLAS, threads.py divides the work, workspace.py holds the memory, and blas.py keeps
-BLAS to one thread meanwhile. None of them knows of a model. benchmarks/forward.py measures the whole.
+products.py is the seam to another BLAS (the backward products of training do not go through it), threads.py divides
+the work, workspace.py holds the memory, and blas.py keeps BLAS to one thread meanwhile. None of them knows of a model.
+benchmarks/forward.py measures the whole.
 """

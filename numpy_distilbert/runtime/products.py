@@ -1,4 +1,4 @@
-"""Every matrix product of the model, made of products that BLAS is fast at and that round little."""
+"""The matrix products of the forward pass, made of products that BLAS is fast at and that round little."""
 
 import math
 from collections.abc import Iterator

@@ -58,7 +58,7 @@ class State:
                 self.losses = json.loads(metadata["losses"])
                 self.threads = int(metadata["threads"])
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: training cannot go on from it ({error}).") from error
+            raise ValueError(f"{path}: training cannot resume from it ({error}).") from error
 
     def _tensors(self) -> dict[str, Array]:
         trees = {"parameters": self.parameters, "mean": self.mean, "square": self.square}

@@ -83,7 +83,7 @@ def run(model):
     """Answers a file, by the threads of this process if no engine is given."""
 
     def run(source, output, engine=None, **options):
-        return answer_file(source, output, model, engine or engines.threads(model), **options)
+        return answer_file(source, output, model, engine or engines.thread_pool(model), **options)
 
     return run
 
@@ -96,7 +96,7 @@ def example(tmp_path_factory, model):
     rows[100] = "nonsense"
     rows[200] = {"question": "Who?"}
     source = write(folder / "in.jsonl", rows)
-    summary = answer_file(source, folder / "out.jsonl", model, engines.threads(model))
+    summary = answer_file(source, folder / "out.jsonl", model, engines.thread_pool(model))
     assert summary == Summary(270, 268, 2, 0) and sorted(path.name for path in folder.iterdir()) == [
         "in.jsonl",
         "out.jsonl",
@@ -126,13 +126,13 @@ def test_each_row_has_its_fields_and_the_answer_of_the_pipeline(example, model):
 @pytest.mark.parametrize("cores", [1, 3])
 def test_the_number_of_threads_does_not_change_a_bit(example, tmp_path, monkeypatch, cores, model):
     monkeypatch.setattr(engines, "n_cores", lambda: cores)
-    answer_file(example[0], tmp_path / "out.jsonl", model, engines.threads(model))
+    answer_file(example[0], tmp_path / "out.jsonl", model, engines.thread_pool(model))
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
 @forks
 def test_processes_do_not_change_a_bit(example, tmp_path, model):
-    assert answer_file(example[0], tmp_path / "out.jsonl", model, engines.processes(model, 2)) == Summary(
+    assert answer_file(example[0], tmp_path / "out.jsonl", model, engines.process_pool(model, 2)) == Summary(
         270, 268, 2, 0
     )
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
@@ -152,7 +152,7 @@ def loaded():
 @forks
 def test_processes_share_the_weights_that_are_here(monkeypatch, model):
     monkeypatch.setattr(engines, "_loaded", {})
-    with engines.processes(model, 2) as (executor, n_workers):
+    with engines.process_pool(model, 2) as (executor, n_workers):
         assert n_workers == 2 and executor.submit(loaded).result() == [model]
 
 

@@ -184,7 +184,7 @@ REFUSED = [
 
 REFUSED += [
     (content("tokenizer.json", b"{"), r"tokenizer\.json: not JSON"),
-    (content("tokenizer.json", b'{"model": 1, "model": 2}'), r'not JSON \("model" stands twice in one object\)'),
+    (content("tokenizer.json", b'{"model": 1, "model": 2}'), r'not JSON \("model" is twice in one object\)'),
     (content("tokenizer.json", b"{}"), r"tokenizer\.json: not as the tokenizers library writes it \(KeyError"),
     (tokenizer_json("model", vocab=[]), r"tokenizer\.json: not as the tokenizers library writes it"),
     (
@@ -350,3 +350,12 @@ def check_a_changed_checkpoint(data, folder, files):
     except CheckpointError:
         return
     assert answer["answer"] == "bc a."[answer["start"] : answer["end"]] and 0 <= answer["score"] < 1.001
+
+
+def test_a_checkpoint_is_looked_for_once(monkeypatch):
+    found, find = [], hub.find
+    monkeypatch.setattr(hub, "find", lambda *arguments: found.append(arguments) or find(*arguments))
+    QuestionAnswerer.from_pretrained()
+    assert found == [(None, None)]
+    with pytest.raises(ValueError, match="revision must be None, got 'main': the checkpoint is found already"):
+        Tokenizer.from_pretrained(Checkpoint(), "main")

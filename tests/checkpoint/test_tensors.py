@@ -228,7 +228,7 @@ OUTSIDE = r"index\.json: .* is not the name of a safetensors file in the same fo
         (lambda folder: save(folder, distilbert__transformer__layer__3__ffn__lin1__bias=np.zeros(31, "f4")), ANOTHER),
         (
             lambda folder: save(folder, embeddings__LayerNorm__bias=np.zeros(15, "f4")),
-            r"Norm\.bias stands here and in .* too",
+            r"Norm\.bias is here and in .* too",
         ),
         (
             lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80\x02."),
@@ -240,7 +240,7 @@ OUTSIDE = r"index\.json: .* is not the name of a safetensors file in the same fo
         ),
         (broken_shard, r"index\.json: tensor \S+ in model-00002-of-00002\.safetensors holds NaN"),
         (one_shard_missing, r"model-00002-of-00002\.safetensors: not a readable safetensors file"),
-        (twice, r"model-00002-of-00002\.safetensors: tensor \S+ stands here and in \S+00001-of-00002\.safetensors too"),
+        (twice, r"model-00002-of-00002\.safetensors: tensor \S+ is here and in \S+00001-of-00002\.safetensors too"),
         (mapped("../model.safetensors"), OUTSIDE),
         (mapped("/tmp/model.safetensors"), OUTSIDE),
         (mapped("a/b.safetensors"), OUTSIDE),

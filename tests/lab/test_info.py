@@ -9,7 +9,7 @@ from numpy_distilbert import Checkpoint, CheckpointError, DistilBertForQuestionA
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.checkpoint.tensors import Weights
 from numpy_distilbert.cli import main
-from numpy_distilbert.lab.info import bert_parameters, describe, parameters
+from numpy_distilbert.lab.info import bert_parameters, describe, parameter_counts
 from numpy_distilbert.lab.synthetic import SHAPES, write_checkpoint
 from numpy_distilbert.parameters import Config
 
@@ -32,7 +32,7 @@ def test_the_embedded_checkpoint_is_known_by_any_path(monkeypatch):
 
 
 def test_every_part_is_counted(random_checkpoint):
-    found = parameters(DistilBertForQuestionAnswering.from_pretrained(random_checkpoint("odd")))
+    found = parameter_counts(DistilBertForQuestionAnswering.from_pretrained(random_checkpoint("odd")))
     d, h = 15, 31
     assert found == {
         "word_embeddings": 101 * d,

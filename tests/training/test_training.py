@@ -541,7 +541,7 @@ def test_training_with_other_settings_is_not_resumed(distill, tmp_path, capsys, 
     assert distill("--out", tmp_path / "new") == 143
     capsys.readouterr()
     assert distill("--out", tmp_path / "new", "--seed", 1) == 2
-    assert "training cannot go on from it (it was made with other data or settings" in capsys.readouterr().err
+    assert "training cannot resume from it (it was made with other data or settings" in capsys.readouterr().err
     state = tmp_path / "new" / "state.safetensors"
     with safe_open(state, framework="numpy") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
@@ -550,7 +550,7 @@ def test_training_with_other_settings_is_not_resumed(distill, tmp_path, capsys, 
     assert "mean.3 has shape (1," in capsys.readouterr().err
     state.write_bytes(b"no state")
     assert distill("--out", tmp_path / "new") == 2
-    assert "state.safetensors: training cannot go on from it" in capsys.readouterr().err
+    assert "state.safetensors: training cannot resume from it" in capsys.readouterr().err
 
 
 def test_other_answers_are_other_data(distill, tmp_path, capsys, monkeypatch):
