@@ -52,8 +52,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
     """Train a model on SQuAD v1.1, with the logits of a teacher if --teacher is given. After Ctrl-C, SIGTERM or a
     crash, run the same command to continue. With --write-logits, write the logits of a teacher instead.
     """
-    settings = data.Hyperparameters(*(getattr(arguments, name) for name in data.Hyperparameters._fields))
-    settings.check()
+    hyperparameters = data.Hyperparameters(*(getattr(arguments, name) for name in data.Hyperparameters._fields))
+    hyperparameters.check()
     check_integer("--save-every", arguments.save_every, 1)
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
@@ -75,7 +75,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
         data.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
         return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
     windows = data.with_teachers(ids, answers, [data.read_logits(path, ids) for path in arguments.teacher])
-    about = settings._asdict() | {
+    about = hyperparameters._asdict() | {
         "questions": len(questions) - len(misplaced),
         "tokens_sha256": data.integers_sha256(ids),
         "answers_sha256": data.integers_sha256([np.array(answer) for answer in answers]),
@@ -84,7 +84,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     }
     folder = Path(arguments.out)
     if not is_trained(folder, about):
-        stopped = _train(qa, windows, settings, folder, source, about, arguments.save_every)
+        stopped = _train(qa, windows, hyperparameters, folder, source, about, arguments.save_every)
         if stopped:
             return stopped
     remove_leftovers(folder)
@@ -97,7 +97,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
 def _train(
     qa: QuestionAnswerer,
     windows: list[data.Example],
-    settings: data.Hyperparameters,
+    hyperparameters: data.Hyperparameters,
     folder: Path,
     source: Checkpoint,
     about: dict[str, Any],
@@ -107,7 +107,7 @@ def _train(
     saved at the beginning, after every save_every steps and at a signal.
     """
     path = folder / STATE
-    state = State(trainable(qa.model, settings.freeze_words))
+    state = State(trainable(qa.model, hyperparameters.freeze_words))
     _load_or_save(state, path, about)
     caught: list[int] = []
 
@@ -119,7 +119,7 @@ def _train(
     before = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
     start, tokens, first = time.monotonic(), 0, len(state.losses)
     try:
-        for done, steps, n_tokens in train(qa.model, windows, settings, state):
+        for done, steps, n_tokens in train(qa.model, windows, hyperparameters, state):
             tokens += n_tokens
             seconds = time.monotonic() - start
             left = clock(seconds / (done - first) * (steps - done))

@@ -98,13 +98,13 @@ def with_teachers(
     return [Example(*parts) for parts in zip(windows, answers, logits or [None] * len(windows), strict=True)]
 
 
-def batches(lengths: Sequence[int], settings: Hyperparameters) -> list[list[int]]:
+def batches(lengths: Sequence[int], hyperparameters: Hyperparameters) -> list[list[int]]:
     """The windows of every step: each epoch a random permutation, cut into batches of at most batch_tokens."""
     plan: list[list[int]] = []
-    for epoch in range(settings.epochs):
-        n_tokens = settings.batch_tokens + 1
-        for i in np.random.default_rng([settings.seed, epoch]).permutation(len(lengths)).tolist():
-            if n_tokens + lengths[i] > settings.batch_tokens:
+    for epoch in range(hyperparameters.epochs):
+        n_tokens = hyperparameters.batch_tokens + 1
+        for i in np.random.default_rng([hyperparameters.seed, epoch]).permutation(len(lengths)).tolist():
+            if n_tokens + lengths[i] > hyperparameters.batch_tokens:
                 plan.append([])
                 n_tokens = 0
             plan[-1].append(i)

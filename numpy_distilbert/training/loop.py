@@ -36,13 +36,13 @@ def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Para
 
 
 def train(
-    model: DistilBertForQuestionAnswering, windows: Sequence[Example], settings: Hyperparameters, state: State
+    model: DistilBertForQuestionAnswering, windows: Sequence[Example], hyperparameters: Hyperparameters, state: State
 ) -> Iterator[tuple[int, int, int]]:
     """Train, and yield after each step: (steps done, steps in all, its tokens). state: where to begin; updated in
     every step. Raises ValueError if the loss is not finite.
     """
     lengths = [len(window.ids) for window in windows]
-    plan = batches(lengths, settings)
+    plan = batches(lengths, hyperparameters)
     gradients: list[Parameters] = []
     while (step := len(state.losses)) < len(plan):
         batch = plan[step]
@@ -50,10 +50,10 @@ def train(
         with threads(model.config.dim * tokens) as team:
             while len(gradients) < team.n_threads:
                 gradients.append(tree_map(np.zeros_like, state.parameters))
-            loss = add_gradients(model, [windows[i] for i in batch], settings, step, gradients, team)
+            loss = add_gradients(model, [windows[i] for i in batch], hyperparameters, step, gradients, team)
             if not math.isfinite(loss):
                 raise ValueError(f"the loss of step {step} is not finite. Lower the learning rate.")
-            adamw(state, gradients, learning_rate(step, len(plan), settings.lr), team)
+            adamw(state, gradients, learning_rate(step, len(plan), hyperparameters.lr), team)
         state.losses.append(loss)
         yield step + 1, len(plan), tokens
 
@@ -61,22 +61,22 @@ def train(
 def add_gradients(
     model: DistilBertForQuestionAnswering,
     batch: Sequence[Example],
-    settings: Hyperparameters,
+    hyperparameters: Hyperparameters,
     step: int,
     gradients: list[Parameters],
     team: Team,
 ) -> float:
     """The mean loss of a batch. Thread i adds the gradient of its windows to gradients[i]."""
-    loss, losses = Loss(settings.alpha, settings.temperature), [0.0] * team.n_threads
+    loss, losses = Loss(hyperparameters.alpha, hyperparameters.temperature), [0.0] * team.n_threads
     parts = balance([len(window.ids) for window in batch], team.n_threads)
 
     def add(thread: int) -> None:
         windows = [batch[i] for i in parts[thread]]
         lengths, gradient = [len(window.ids) for window in windows], gradients[thread]
         for i, indices in enumerate(balance(lengths, math.ceil(sum(lengths) / PASS_TOKENS))):
-            pack, random = [windows[k] for k in indices], np.random.default_rng([settings.seed, step, thread, i])
+            pack, random = [windows[k] for k in indices], np.random.default_rng([hyperparameters.seed, step, thread, i])
             with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
-                added = loss_and_gradient(model, pack, loss, gradient, settings.dropout, random, 1 / len(batch))
+                added = loss_and_gradient(model, pack, loss, gradient, hyperparameters.dropout, random, 1 / len(batch))
             losses[thread] += added
 
     team.run(add, range(team.n_threads))
