@@ -16,6 +16,7 @@ batch, service, cli. tests/test_architecture.py says who may import whom.
 __version__ = "0.2.0"
 
 from .checkpoint import Checkpoint, CheckpointError
+from .documents import Documents
 from .model import DistilBertForQuestionAnswering, DistilBertModel
 from .qa import QuestionAnswerer, pipeline
 from .spans import Answer
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointError",
     "DistilBertForQuestionAnswering",
     "DistilBertModel",
+    "Documents",
     "QuestionAnswerer",
     "Tokenizer",
     "embed_texts",

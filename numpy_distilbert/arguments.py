@@ -16,6 +16,13 @@ def check_text(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a str, got {type(value).__name__}.")
 
 
+def check_not_blank(name: str, value: str) -> None:
+    """Raise TypeError unless value is a str, ValueError if it has nothing but white space."""
+    check_text(name, value)
+    if not value.strip():
+        raise ValueError(f"{name} must not be blank, got {value[:20]!r}.")
+
+
 def check_type(name: str, value: object, needed: type) -> None:
     """Raise TypeError unless value is of that class of ours."""
     if not isinstance(value, needed):

@@ -6,7 +6,7 @@ Source: the forms are those of transformers 5.2.0, pipeline("question-answering"
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypedDict
 
-from .arguments import check_bool, check_integer, check_text
+from .arguments import check_bool, check_integer, check_not_blank
 from .tokenizer import MIN_WINDOW
 
 MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allows them
@@ -114,7 +114,5 @@ def _field(item: Any, place: str, name: str) -> Any:
 
 def _pair(question: Any, context: Any, place: str = "") -> Pair:
     for name, text in (("question", question), ("context", context)):
-        check_text(f"{name}{place}", text)
-        if not text.strip():
-            raise ValueError(f"{name}{place} must not be blank, got {text[:20]!r}.")
+        check_not_blank(f"{name}{place}", text)
     return question, context

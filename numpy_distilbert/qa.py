@@ -8,7 +8,7 @@ to, packed by their lengths, and come back in their order: memory holds a batch 
 many questions there are.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from os.path import isdir
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -18,10 +18,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from .arguments import Array, check_type
 from .checkpoint import Checkpoint, CheckpointError
+from .documents import PASSAGE_TOKENS, Documents, Found, Ranking
 from .inputs import Options, OtherOptions, Pair, Settings, read_inputs, read_options
 from .model import DistilBertForQuestionAnswering, QuestionAnsweringOutput, pad
 from .spans import Answer, best_spans, span_probabilities, token_span, word_span
-from .tokenizer import Encoding, Tokenizer
+from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -113,6 +114,41 @@ class QuestionAnswerer:
         answers = list(self._answers(iter(pairs), settings))
         return answers[0] if len(answers) == 1 else answers
 
+    def search(
+        self,
+        question: str,
+        documents: str | Sequence[str] | Mapping[str, str] | Documents,
+        top_k: int = 3,
+        read: int | None = 8,
+        progress: Callable[[int, int], object] = lambda *_: None,
+    ) -> Found:
+        """Find the answers to a question in whole documents, and the probability that they do not hold one.
+
+        documents: a text, texts, texts by name, or Documents, which can be asked again without being tokenised again.
+        top_k: the most answers; their texts differ, and they do not overlap. read: how many passages the model reads,
+        the most promising first; None for all. progress: called with the number of passages read and of those to read.
+        Returns the answers, best first, each with its "document" (index or name), start and end being characters of it;
+        .no_answer is the probability that there is none, .best the first answer unless that is more probable. The
+        lengths of questions and answers are those this was made with, see Options.
+        Raises TypeError or ValueError that names the argument and what it must be; CheckpointError as a call.
+        """
+        settings = self.settings({})
+        ranking = Ranking(question, self.documents(documents), settings, top_k, read, progress)
+        found: Found = next(self.results(iter([(ranking, ranking.windows())]), settings.batch_size))
+        return found
+
+    def documents(self, documents: str | Sequence[str] | Mapping[str, str] | Documents) -> Documents:
+        """Documents to ask this model many times, see search(). Raises TypeError or ValueError as that."""
+        longest = self.settings({}).max_seq_len
+        if not isinstance(documents, Documents):
+            return Documents(documents, self.tokenizer, min(PASSAGE_TOKENS, longest // 2))
+        if documents.tokenizer.vocab != self.tokenizer.vocab:
+            raise ValueError("documents were tokenised for a model with another vocabulary. Make them with this one's.")
+        if documents.passage_tokens > longest - MIN_WINDOW:
+            needed = f"passages of at most {longest - MIN_WINDOW} tokens, so that a question fits into max_seq_len"
+            raise ValueError(f"documents must have {needed}, got {documents.passage_tokens}.")
+        return documents
+
     def settings(self, options: Mapping[str, Any]) -> Settings:
         """How a call with these options is answered. Raises TypeError or ValueError as the call."""
         asked = {**options, **{name: value for name, value in self._defaults.items() if options.get(name) is None}}
@@ -120,27 +156,34 @@ class QuestionAnswerer:
 
     def _answers(self, pairs: Iterator[Pair], settings: Settings) -> Iterator[Answer | list[Answer]]:
         """What each question's windows found, in the order asked. What goes wrong in pairs is raised after the last."""
+        searches = ((Search(c, settings), self.windows(q, c, settings)) for q, c in pairs)
+        return self.results(searches, settings.batch_size)
+
+    def results(
+        self, searches: Iterator[tuple[Any, Iterator[Encoding]]], batch_size: int | None = None
+    ) -> Iterator[Any]:
+        """The result of each Search or Ranking, in their order, after the model has read its windows.
+
+        What goes wrong in searches is raised after the results of all before. batch_size: as in Options.
+        """
         errors: list[Exception] = []
 
-        def windows() -> Iterator[tuple[Search, Encoding]]:
+        def windows() -> Iterator[tuple[Any, Encoding | None]]:
             try:
-                for question, context in pairs:
-                    search = Search(context, settings)
-                    for window in self.windows(question, context, settings):
+                for search, its_windows in searches:
+                    for window in its_windows:
                         yield search, window
+                    yield search, None  # which has been read to its end
             except Exception as error:
                 errors.append(error)
 
-        current = None
         for batch in batches(windows(), BATCH_TOKENS):
-            logits = self.logits([window.ids for _, window in batch], settings.batch_size)
-            for (search, window), start_end in zip(batch, logits, strict=True):
-                if current is not None and search is not current:
-                    yield current.result()
-                current = search
-                search.add(window, *start_end)
-        if current is not None:
-            yield current.result()
+            logits = iter(self.logits([window.ids for _, window in batch if window is not None], batch_size))
+            for search, window in batch:
+                if window is None:
+                    yield search.result()
+                else:
+                    search.add(window, *next(logits))
         if errors:
             raise errors[0]
 
@@ -152,7 +195,7 @@ class QuestionAnswerer:
     def logits(self, windows: Sequence[TokenIds], batch_size: int | None = None) -> list[tuple[Array, Array]]:
         """Start and end logits of every window, each (tokens,). windows: their token ids; batch_size: as in Options."""
         logits: list[tuple[Array, Array]] = []
-        size = batch_size or len(windows)
+        size = batch_size or len(windows) or 1
         for first in range(0, len(windows), size):
             batch = windows[first : first + size]
             output = self.model(*pad(batch))
@@ -172,7 +215,7 @@ class Search:
     """One question under way: the answers that its windows have given so far."""
 
     def __init__(self, context: str, settings: Settings) -> None:
-        self.context, self._settings = context, settings
+        self.context, self.n_characters, self._settings = context, len(context), settings
         self._answers: dict[str, Answer] = {}  # by text in lower case
         self._null_score = np.inf
 
@@ -198,15 +241,15 @@ class Search:
         return answers[0] if settings.top_k == 1 else answers[: settings.top_k]
 
 
-def batches(windows: Iterable[tuple["Search", Encoding]], tokens: int) -> Iterator[list[tuple["Search", Encoding]]]:
+def batches(windows: Iterable[tuple[Any, Encoding | None]], tokens: int) -> Iterator[list[tuple[Any, Encoding | None]]]:
     """The windows in lists of about that many tokens, at least one a list. A long context counts too."""
-    batch: list[tuple[Search, Encoding]] = []
+    batch: list[tuple[Any, Encoding | None]] = []
     n_tokens = 0
     for search, window in windows:
         if not batch or batch[-1][0] is not search:
-            n_tokens += len(search.context) // TOKEN_CHARACTERS
+            n_tokens += search.n_characters // TOKEN_CHARACTERS
         batch.append((search, window))
-        n_tokens += len(window)
+        n_tokens += 0 if window is None else len(window)
         if n_tokens >= tokens:
             yield batch
             batch, n_tokens = [], 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .arguments import Array
+from .arguments import Array, Ids
 from .kernels import softmax
 from .tokenizer import Encoding
 
@@ -25,20 +25,26 @@ def _value(key: str) -> Any:
 class Answer(dict[str, Any]):
     """A span of a context: {"score": float, "start": int, "end": int, "answer": str}, answer == context[start:end].
 
-    score is its probability within its window, or the sum of them where the same text was found several times.
+    score is its probability within its window, or the sum of them where the same text was found several times; that
+    of an answer from QuestionAnswerer.search(), which has "document" too, compares it with all others.
     The values are attributes too. A notebook shows the answer marked in its context; to a program it is a dict.
     """
 
     __slots__ = ("context",)
 
-    def __init__(self, score: float, start: int, end: int, context: str) -> None:
-        super().__init__(score=score, start=start, end=end, answer=context[start:end])
+    def __init__(self, score: float, start: int, end: int, context: str, **others: Any) -> None:
+        super().__init__(score=score, start=start, end=end, answer=context[start:end], **others)
         self.context = context
 
     answer: str = _value("answer")
     score: float = _value("score")
     start: int = _value("start")
     end: int = _value("end")
+
+    @property
+    def document(self) -> int | str | None:
+        """The document that it is in, by name or index, if it is from a search."""
+        return self.get("document")
 
     def _repr_html_(self) -> str:
         start, end = self["start"], self["end"]
@@ -102,3 +108,31 @@ def word_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
     while words[last + 1] == words[last]:
         last += 1
     return token_span(window, first, last)
+
+
+def word_margins(start: Array, end: Array, first: Ids, last: Ids, max_answer_len: int) -> Array:
+    """The sum of the start and end logits of every span of whole words: (words, max_answer_len) float64.
+
+    start, end: (tokens,) logits; first, last: (words,) the tokens each word begins and ends with. Place (i, k) is the
+    span of word i and the k words behind it; -inf if there is none, or it has more than max_answer_len tokens and more
+    than one word. A word has the highest logits of its pieces.
+    """
+    behind = (0, max_answer_len - 1)
+    starts, ends = (np.maximum.reduceat(logits.astype(np.float64), first) for logits in (start, end))
+    ends = sliding_window_view(np.pad(ends, behind, constant_values=-np.inf), max_answer_len)
+    lengths = sliding_window_view(np.pad(last, behind), max_answer_len) - first[:, None] + 1
+    allowed = (lengths <= max_answer_len) | (np.arange(max_answer_len) == 0)
+    return np.where(allowed, starts[:, None] + ends, -np.inf)
+
+
+def disjoint_spans(margins: Array) -> Iterator[tuple[float, int, int]]:
+    """The best span, the best that does not overlap it, and so on: (margin, first word, last word).
+
+    margins: see word_margins().
+    """
+    margins = margins.copy()
+    words, further = np.indices(margins.shape)
+    while (best := margins.max()) > -np.inf:
+        first, k = divmod(int(margins.argmax()), margins.shape[1])
+        yield float(best), first, first + k
+        margins[(words <= first + k) & (words + further >= first)] = -np.inf

@@ -122,7 +122,7 @@ class Tokenizer:
                 raise ValueError(f"vocab must give every piece an id of its own from 0 up, {piece!r:.40} has {i}.")
         if "" in self.special_tokens:
             raise ValueError("added_tokens must not be empty strings.")
-        self._unk, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
+        self.unk_id, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
         self._continuations = {piece[2:]: i for piece, i in self.vocab.items() if piece.startswith("##")}
         self._longest_piece = max(map(len, self.vocab), default=0)
         self._split_special = None if split_special_tokens else special_pattern(self.special_tokens)
@@ -164,7 +164,7 @@ class Tokenizer:
         sequences = {"text": text} if pair is None else {"text": text, "pair": pair}
         for name, sequence in sequences.items():
             check_text(name, sequence)
-        return self._encoding(*map(self._tokens, sequences.values()))
+        return self.join(*map(self.pieces, sequences.values()))
 
     def windows(
         self,
@@ -194,12 +194,12 @@ class Tokenizer:
         asked_length = max_length if max_question_length is None else max_question_length
         asked_length = check_integer("max_question_length", asked_length, 1)
         room = max_length - 3
-        asked = self._tokens(question).slice(0, min(asked_length, room - 1))
+        asked = self.pieces(question).slice(0, min(asked_length, room - 1))
         room -= len(asked.ids)
         step = max(1, room - stride)
-        text = self._tokens(context)
+        text = self.pieces(context)
         starts = range(0, max(1, len(text.ids) - room + step), step)
-        return (self._encoding(asked, text.slice(start, start + room)) for start in starts)
+        return (self.join(asked, text.slice(start, start + room)) for start in starts)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
@@ -221,7 +221,8 @@ class Tokenizer:
             text.append(piece)
         return "".join(text)
 
-    def _tokens(self, text: str) -> Pieces:
+    def pieces(self, text: str) -> Pieces:
+        """A text without [CLS] and [SEP]."""
         ids, offsets, word_ids = Pieces([], [], [])
         n_words, position, remembered = 0, 0, self._words
         for part in self._parts(text):
@@ -234,6 +235,16 @@ class Tokenizer:
                 n_words += 1
             position += len(part)
         return Pieces(ids, offsets, word_ids)
+
+    def join(self, *sequences: Pieces) -> Encoding:
+        """One or two texts as the model reads them, with [CLS] before and [SEP] after."""
+        encoding = Encoding([self._cls], [(0, 0)], [None], [None], self._pieces)
+        for i, pieces in enumerate(sequences):
+            encoding.ids.extend((*pieces.ids, self._sep))
+            encoding.offsets.extend((*pieces.offsets, (0, 0)))
+            encoding.word_ids.extend((*pieces.word_ids, None))
+            encoding.sequence_ids.extend((*[i] * len(pieces.ids), None))
+        return encoding
 
     def _parts(self, text: str) -> list[str]:
         """The text cut into words, each with the space before it, further white space and special tokens."""
@@ -260,7 +271,7 @@ class Tokenizer:
         """The longest piece first, greedily. origins: of each character of text, where the part has it."""
         if not text:
             return (), ()
-        unknown = (self._unk,), ((origins[0], origins[-1] + 1),)
+        unknown = (self.unk_id,), ((origins[0], origins[-1] + 1),)
         if len(text) > MAX_WORD_LENGTH:
             return unknown
         ids, spans, start, pieces = [], [], 0, self.vocab
@@ -282,15 +293,6 @@ class Tokenizer:
         if word.isascii() and word.isalnum():
             return word.lower() if self.lowercase else word, range(len(part) - len(word), len(part))
         return normalise(part, self.strip_accents, self.lowercase)
-
-    def _encoding(self, *sequences: Pieces) -> Encoding:
-        encoding = Encoding([self._cls], [(0, 0)], [None], [None], self._pieces)
-        for i, pieces in enumerate(sequences):
-            encoding.ids.extend((*pieces.ids, self._sep))
-            encoding.offsets.extend((*pieces.offsets, (0, 0)))
-            encoding.word_ids.extend((*pieces.word_ids, None))
-            encoding.sequence_ids.extend((*[i] * len(pieces.ids), None))
-        return encoding
 
 
 def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:

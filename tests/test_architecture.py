@@ -8,7 +8,19 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "numpy_distilbert"
 BELOW = {"arguments", "checkpoint", "files", "runtime"}
-STORY = {"encoder", "inputs", "kernels", "model", "parameters", "qa", "spans", "squad", "tokenizer", "vectors"}
+STORY = {
+    "documents",
+    "encoder",
+    "inputs",
+    "kernels",
+    "model",
+    "parameters",
+    "qa",
+    "spans",
+    "squad",
+    "tokenizer",
+    "vectors",
+}
 WORKSHOPS = {"batch", "lab", "service", "training"}
 MAY_IMPORT = {
     "arguments": set(),
@@ -23,7 +35,8 @@ MAY_IMPORT = {
     "model": {"encoder", "kernels", "parameters", "checkpoint", "runtime", "arguments"},
     "spans": {"kernels", "tokenizer", "arguments"},
     "inputs": {"tokenizer", "arguments"},
-    "qa": {"spans", "model", "tokenizer", "inputs", "checkpoint", "arguments"},
+    "documents": {"spans", "tokenizer", "inputs", "arguments"},
+    "qa": {"documents", "spans", "model", "tokenizer", "inputs", "checkpoint", "arguments"},
     "vectors": {"model", "tokenizer", "arguments"},
     "squad": {"files"},
     **dict.fromkeys(WORKSHOPS, STORY | BELOW),
@@ -70,4 +83,4 @@ def test_imports_go_down(path):
 def test_the_story_stays_short():
     assert lines(PACKAGE / "encoder.py", PACKAGE / "kernels.py") <= 300
     assert {path.name: n for path in PACKAGE.glob("*.py") if (n := lines(path)) > 350} == {}
-    assert lines(*PATHS) <= 5800
+    assert lines(*PATHS) <= 6400

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checkpoint import CheckpointError, hub
+from ..documents import Found, Ranking
 from ..inputs import Pair
 from ..qa import QuestionAnswerer
 from ..runtime.blas import find_blas
 from ..runtime.threads import n_cores, single_threaded
+from ..spans import Answer
 
 CLUSTER_SECONDS, PARENT_SECONDS = 30, 1
 # An executor and its number of workers. Leaving the context early does not wait for blocks that have not begun.
@@ -48,6 +50,14 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256("".join(path.name + hub.sha256(path) for path in files).encode()).hexdigest()
 
 
+class Answering(NamedTuple):
+    """How questions are answered: whether the empty answer competes; with read, by QuestionAnswerer.search()."""
+
+    no_answer: bool = False
+    read: int | None = None
+
+
+DEFAULT = Answering()
 _loaded: dict[ModelSource, QuestionAnswerer] = {}  # in this process
 _loading = threading.Lock()
 
@@ -63,11 +73,24 @@ def load(model: ModelSource) -> QuestionAnswerer:
         return _loaded.setdefault(model, QuestionAnswerer.from_pretrained(folder))
 
 
-def answer_block(model: ModelSource, pairs: list[Pair]) -> list[dict[str, Any]]:
+def answer_block(model: ModelSource, how: Answering, pairs: list[Pair]) -> list[dict[str, Any]]:
     """Answer questions from their contexts, on this thread alone."""
     qa = load(model)
     with single_threaded():
-        return [dict(answer) for answer in qa({"question": q, "context": c} for q, c in pairs)]
+        if how.read is None:
+            asked: Iterator[Any] = ({"question": q, "context": c} for q, c in pairs)
+            return [dict(answer) for answer in qa(asked, handle_impossible_answer=how.no_answer)]
+        settings = qa.settings({})
+        rankings = (Ranking(q, qa.documents(c), settings, 1, how.read) for q, c in pairs)
+        results = qa.results((ranking, ranking.windows()) for ranking in rankings)
+        return [dict(_answer(found, how.no_answer)) for found in results]
+
+
+def _answer(found: Found, no_answer: bool) -> Answer:
+    """The best answer; the empty one if there is none, or it wins and may."""
+    if found and not (no_answer and found.best is None):
+        return found[0]
+    return Answer(found.no_answer * no_answer, 0, 0, "")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from .. import __version__
 from ..checkpoint import CheckpointError, hub
 from ..files import read_json, replace, write_whole
 from ..inputs import Pair
-from .engines import Engine, ModelSource, answer_block
+from .engines import DEFAULT, Answering, Engine, ModelSource, answer_block
 from .readers import ANSWER, JSON_LINES, PARQUET, Row, grouped, kind_of, read_rows
 from .writers import parquet_schema, write_lines, write_parquet
 
@@ -27,6 +28,7 @@ BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks in flight per worker
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
+Answerer = Callable[[list[Pair]], list[dict[str, Any]]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
 STEP = 1024  # rows read or written between two reports of progress
 Item = TypeVar("Item")
@@ -84,12 +86,13 @@ def answer_file(
     engine: Engine,
     resume: bool = False,
     strict: bool = False,
+    how: Answering = DEFAULT,
     progress: Progress = lambda *_: None,
 ) -> Summary:
     """Answer every question in the file source, in the file output.
 
     engine: thread_pool, process_pool or cluster; resume: keep the finished blocks in OUT.parts; strict: stop at a bad
-    row, before anything is computed; progress: called now and then, see Progress.
+    row, before anything is computed; how: see Answering; progress: called now and then, see Progress.
     Raises Stopped, ValueError for files that are not what they seem or parts of other work, OSError if writing fails.
     """
     output_kind = kind_of(output, JSON_LINES, PARQUET)
@@ -106,12 +109,12 @@ def answer_file(
         if strict and row.error is not None:
             raise Stopped(row.error)
     schema = parquet_schema(source) if output_kind is PARQUET else None
-    about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__}
+    about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__} | how._asdict()
     parts = output.with_name(f"{output.name}.parts")
     if _begin(parts, about, resume) and output.exists():  # a run before ended between its output and its clean-up
         _remove(parts)
         return Summary(total, total - errors, errors, total - errors)
-    kept = _compute(source, parts, model, engine, total, progress)
+    kept = _compute(source, parts, partial(answer_block, model, how), engine, total, progress)
     whole = parts / "output"
     joined = _reported(records(source, parts), "writing", total, progress)
     with write_whole(whole, binary=True) as file, closing(joined) as rows:
@@ -136,7 +139,7 @@ def _reported(rows: Iterable[Item], what: str, total: int, progress: Progress) -
             progress(what, done, total, 0)
 
 
-def _begin(parts: Path, about: dict[str, str], resume: bool) -> bool:
+def _begin(parts: Path, about: dict[str, Any], resume: bool) -> bool:
     """Make the folder, or resume the run in it. Returns whether that was finished. Raises ValueError if it cannot."""
     finished, begun = ((parts / name).exists() for name in (FINISHED, BEGUN))
     if begun and not finished and not resume:
@@ -145,7 +148,9 @@ def _begin(parts: Path, about: dict[str, str], resume: bool) -> bool:
         if read_json(parts / BEGUN) == about:
             return finished
         if not finished:
-            raise ValueError(f"{parts}: is of another input, model or version. Delete it, or choose another output.")
+            raise ValueError(
+                f"{parts}: is of another input, model, version or options. Delete it, or choose another output."
+            )
     if begun or finished:
         _remove(parts)
     elif parts.exists() and not (parts.is_dir() and all(OURS.fullmatch(path.name) for path in parts.iterdir())):
@@ -171,7 +176,7 @@ def _write(path: Path, value: Any) -> None:
         json.dump(value, file)
 
 
-def _compute(source: Path, parts: Path, model: ModelSource, engine: Engine, total: int, progress: Progress) -> int:
+def _compute(source: Path, parts: Path, answer: Answerer, engine: Engine, total: int, progress: Progress) -> int:
     """Compute the blocks that have no answers yet. Returns how many answers were there already."""
     computed = skipped = kept = 0
     in_flight: dict[futures.Future[list[dict[str, Any]]], Block] = {}
@@ -198,7 +203,7 @@ def _compute(source: Path, parts: Path, model: ModelSource, engine: Engine, tota
             while len(in_flight) >= AHEAD * n_workers:
                 collect_finished()
             with _errors_as_stopped():
-                in_flight[executor.submit(answer_block, model, block.pairs)] = block
+                in_flight[executor.submit(answer, block.pairs)] = block
         while in_flight:
             collect_finished()
     return kept

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import answering, batching, checkpoints, lab, serving, training
+from . import asking, batching, checkpoints, evaluating, lab, serving, training
 from .terminal import PROGRAM, fail, writable
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.set_defaults(unwritten=1)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for module in (answering, batching, checkpoints, lab, training, serving):
+    for module in (asking, evaluating, batching, checkpoints, lab, training, serving):
         module.add_verbs(verbs)
     parsed = parser.parse_args(arguments)
     if sys.stdout is None:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     try:
-        print(writable(output, sys.stdout), flush=True)
+        print(writable(output, sys.stdout), end="\n" * bool(output), flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
         return fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..arguments import check_integer
-from ..batch.engines import ModelSource, cluster, process_pool, thread_pool
+from ..batch.engines import Answering, ModelSource, cluster, process_pool, thread_pool
 from ..batch.run import Progress, Stopped, answer_file
 from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, draw_bar, fail, pace
 
@@ -30,6 +30,9 @@ def add_verbs(verbs: Verbs) -> None:
     where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: the cores of this one)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
+    verb.add_argument("--no-answer", action="store_true", help="the empty answer competes too")
+    read = "of a long context, let the model read only the N most promising passages"
+    verb.add_argument("--read", metavar="N", type=int, help=read)
     verb.add_argument("--strict", action="store_true", help="stop at the first row that cannot be answered")
     verb.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -39,6 +42,9 @@ def _batch(arguments: argparse.Namespace) -> Result:
     kill it at any time. Run the same command with --resume to continue; the output is identical.
     """
     output = Path(arguments.output).resolve()
+    if arguments.read is not None:
+        check_integer("--read", arguments.read, 1)
+    how = Answering(arguments.no_answer, arguments.read)
     model = ModelSource.find(arguments.model)
     if arguments.workers is not None:
         engine = process_pool(model, check_integer("--workers", arguments.workers, 1))
@@ -52,7 +58,7 @@ def _batch(arguments: argparse.Namespace) -> Result:
             cleanup.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)  # Dask's log would cross the bar; errors are reported once, after it
             source = cleanup.enter_context(_as_file(arguments.source, output))
-            summary = answer_file(source, output, model, engine, arguments.resume, arguments.strict, _progress())
+            summary = answer_file(source, output, model, engine, arguments.resume, arguments.strict, how, _progress())
     except Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
     sentence = "{} rows, {} answered, {} errors, {} kept".format(*summary)

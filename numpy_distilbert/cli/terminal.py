@@ -59,16 +59,19 @@ def add_question(verb: argparse.ArgumentParser) -> None:
 
 def read_context(arguments: argparse.Namespace) -> str:
     """The text in the call, in its file or on standard input. Raises ValueError if it cannot be read."""
-    if arguments.context is not None:
-        return str(arguments.context)
-    source = "standard input" if arguments.file is None else arguments.file
-    if arguments.file is None and sys.stdin is None:
+    return read_text(arguments.file) if arguments.context is None else str(arguments.context)
+
+
+def read_text(path: str | None) -> str:
+    """The text in a file, or with None on standard input. Raises ValueError if it cannot be read."""
+    source = "standard input" if path is None else path
+    if path is None and sys.stdin is None:
         raise ValueError("standard input is closed. Give the text with --context or --file.")
-    if arguments.file is None and sys.stdin.isatty():
+    if path is None and sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
         warn(f"type or paste the text, then end it with {end} on a line of its own.")
     try:
-        data = sys.stdin.buffer.read() if arguments.file is None else Path(arguments.file).read_bytes()
+        data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
         return data.decode("utf-8")  # not text mode, which would turn \r\n into \n and shift every offset
     except OSError as error:
         raise ValueError(f"{source}: cannot be read ({error.strerror}).") from error

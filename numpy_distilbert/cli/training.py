@@ -17,7 +17,7 @@ from ..training import data
 from ..training.loop import train, trainable
 from ..training.optimiser import CURVE, State
 from ..training.output import STATE, is_trained, remove_leftovers, write_checkpoint
-from .answering import predict, read_squad
+from .evaluating import predict, read_squad
 from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, draw_bar, on_terminal, progress, warn
 
 

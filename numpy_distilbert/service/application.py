@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +57,7 @@ class Service:
 
         routes = [
             Route("/", self.root, methods=["GET", "POST"]),
-            Route("/words", self.words, methods=["POST"]),
+            Route("/search", self.search, methods=["POST"]),
             Route("/page/{name}", self.page),
             Route("/healthz", self.health),
             Route("/info", self.info),
@@ -67,11 +67,11 @@ class Service:
 
     async def root(self, request: Request) -> Response:
         """GET: the page. POST: the best answer, or with top_k above 1 the list of the best, as in Python."""
-        return await (self._ask(request, Search) if request.method == "POST" else self.page(request))
+        return await (self._ask(request, self._call) if request.method == "POST" else self.page(request))
 
-    async def words(self, request: Request) -> Response:
-        """The answers with the probabilities of the words, see Words.result()."""
-        return await self._ask(request, Words)
+    async def search(self, request: Request) -> Response:
+        """What QuestionAnswerer.search() finds, with the probabilities of the words, see Words.result()."""
+        return await self._ask(request, self._search)
 
     async def page(self, request: Request) -> Response:
         """A file of the page, index.html if none is named. Raises HTTPException 404 for any other."""
@@ -99,7 +99,24 @@ class Service:
         }
         return protocol.json_response(known)
 
-    async def _ask(self, request: Request, kind: type[Search]) -> Response:
+    def _call(self, question: str, context: str, parameters: Mapping[str, Any]) -> Callable[[], Job]:
+        """What makes the job of a call. Raises HTTPException 422 for other parameters."""
+        settings = protocol.read_settings(self._qa, parameters)
+        return lambda: Job(self._qa.windows(question, context, settings), Search(context, settings))
+
+    def _search(self, question: str, context: str, parameters: Mapping[str, Any]) -> Callable[[], Job]:
+        """What makes the job of a search. Raises as _call."""
+        top_k, read = protocol.read_search(parameters)
+
+        def job() -> Job:
+            words = Words(question, self._qa.documents(context), self._qa.settings({}), top_k, read)
+            return Job(words.windows(), words)
+
+        return job
+
+    async def _ask(
+        self, request: Request, kind: Callable[[str, str, Mapping[str, Any]], Callable[[], Job]]
+    ) -> Response:
         retry = f"Try again in {protocol.RETRY_SECONDS} s."
         if self._n_requests >= self._limits.queue:
             raise protocol.busy(f"{self._n_requests} requests wait already. {retry}")
@@ -107,13 +124,13 @@ class Service:
         n_characters = 0
         try:
             body = await protocol.read_body(request, self._limits.max_body)
-            question, context, settings = protocol.read_question(self._qa, body)
+            question, context, parameters = protocol.read_question(body)
+            make_job = kind(question, context, parameters)
             n_characters = len(question) + len(context)
             self._n_characters += n_characters
             if self._n_characters > ALL_CHARACTERS:
                 raise protocol.busy(f"The texts of {self._n_requests - 1} requests are all it can hold. {retry}")
-            windows = await asyncio.to_thread(self._qa.windows, question, context, settings)
-            job = Job(windows, kind(context, settings))
+            job = await asyncio.to_thread(make_job)  # which tokenizes
             self._batcher.put(job)
             return await protocol.wait_for(job, request)
         except ClientDisconnect:

@@ -7,6 +7,7 @@ go to the end of the queue. So a single request starts at once, and a long docum
 
 import asyncio
 import json
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,51 +16,50 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import Array
-from ..inputs import Settings
+from ..documents import Margins, Ranking
 from ..qa import QuestionAnswerer, Search
-from ..spans import span_probabilities
 from ..tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
 LOWEST = 1e-4  # words less probable than that are not reported
 
 
-class Words(Search):
-    """A search that also returns the probabilities that the answer starts, and ends, with each word."""
+class Words(Ranking):
+    """A ranking that also gives the probabilities that the answer starts, and ends, with each word."""
 
-    def __init__(self, context: str, settings: Settings) -> None:
-        super().__init__(context, settings)
-        self._words: dict[int | None, tuple[int, int, Array]] = {}  # by number: start, end, probabilities
+    def __init__(self, *arguments: Any) -> None:
+        """See Ranking."""
+        super().__init__(*arguments)
+        self._words: dict[int, tuple[int, float, float]] = {}  # by start: end, log sums of exp(m) over their spans
 
-    def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
-        """See Search. Of a word in several windows the highest probabilities count, and all its characters."""
-        super().add(window, start_logits, end_logits)
-        probabilities = np.stack([span_probabilities(logits, window) for logits in (start_logits, end_logits)])
-        tokens_of: dict[int | None, list[int]] = {}
-        for position, sequence in enumerate(window.sequence_ids):
-            if sequence == 1:
-                tokens_of.setdefault(window.word_ids[position], []).append(position)
-        for word, tokens in tokens_of.items():
-            start, end = window.offsets[tokens[0]][0], window.offsets[tokens[-1]][1]
-            both = probabilities[:, tokens].sum(axis=1)
-            if word in self._words:
-                known = self._words[word]
-                start, end, both = min(start, known[0]), max(end, known[1]), np.maximum(both, known[2])
-            self._words[word] = start, end, both
+    def take(self, margins: Margins) -> None:
+        """See Ranking."""
+        super().take(margins)
+        spans = margins.spans
+        starting, ending = np.logaddexp.reduce(spans, axis=1), np.full(len(spans), -np.inf)
+        for k in range(min(spans.shape)):  # spans of a word and k more end k words behind their first
+            ending[k:] = np.logaddexp(ending[k:], spans[: len(spans) - k, k])
+        for start, end, *sums in zip(margins.starts, margins.ends, starting, ending, strict=True):
+            _, *before = self._words.get(int(start), (0, -np.inf, -np.inf))
+            self._words[int(start)] = (int(end), *np.logaddexp(before, sums).tolist())
 
     def result(self) -> Any:
-        """{"answers": a list, "words": [[start, end, probability to start, probability to end], ...]}."""
-        answers = super().result()
-        reported = [word for word in self._words.values() if word[2].max() >= LOWEST]
-        words = sorted([start, end, *both.tolist()] for start, end, both in reported)
-        return {"answers": answers if isinstance(answers, list) else [answers], "words": words}
+        """{"answers": a list, "no_answer": the probability that there is none, "words": [[start, end, probability to
+        start, probability to end], ...]}.
+        """
+        found = super().result()
+        words = [
+            [start, end, *(math.exp(log_sum - self.log_sum) for log_sum in sums)]
+            for start, (end, *sums) in sorted(self._words.items())
+        ]
+        reported = [word for word in words if max(word[2:]) >= LOWEST]
+        return {"answers": found, "no_answer": found.no_answer, "words": reported}
 
 
 class Job:
     """A question in the queue: its remaining windows, what was found so far, and the answer in JSON to come."""
 
-    def __init__(self, windows: Iterator[Encoding], search: Search) -> None:
+    def __init__(self, windows: Iterator[Encoding], search: Search | Ranking) -> None:
         self.windows = pairwise(chain[Any](windows, [None]))  # each with the next, the last with None
         self.search = search
         self.answer: Future[str] = Future()
@@ -97,14 +97,15 @@ class Batcher:
                 if job.answer.done():  # cancelled, or failed in a pass before
                     continue
                 jobs.add(job)
-                window, following = next(job.windows)
+                window, following = next(job.windows, (None, None))  # a text without tokens has no passages
                 batch.append((job, window, following is None))
-                n_tokens += len(window)
+                n_tokens += 0 if window is None else len(window)
                 if following is not None:
                     self._jobs.append(job)
-            logits = self._qa.logits([window.ids for _, window, _ in batch]) if batch else []
-            for (job, window, last), (start_logits, end_logits) in zip(batch, logits, strict=True):
-                job.search.add(window, start_logits, end_logits)
+            logits = iter(self._qa.logits([window.ids for _, window, _ in batch if window is not None]))
+            for job, window, last in batch:
+                if window is not None:
+                    job.search.add(window, *next(logits))
                 if last:
                     answer = json.dumps(job.search.result())
                     if job.answer.set_running_or_notify_cancel():

@@ -8,8 +8,8 @@ Source: requests and answers of the hub's question-answering task, which hugging
 import asyncio
 import json
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..arguments import check_integer
 from ..inputs import Settings, read_pair
 from ..qa import QuestionAnswerer
 from .batcher import Job
@@ -55,15 +56,15 @@ async def _whole_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings]:
-    """Question, context and settings of {"inputs": {"question", "context"}, "parameters": {...}}. The hub's
+def read_question(body: bytes) -> tuple[str, str, Mapping[str, Any]]:
+    """Question, context and parameters of {"inputs": {"question", "context"}, "parameters": {...}}. The hub's
     own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 something else wrong.
     """
     try:
         request = json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"The body is not JSON in UTF-8 ({error}).") from error
-    try:
+    with unprocessable():
         if not isinstance(request, Mapping) or "inputs" not in request:
             raise ValueError('The body must be {"inputs": {"question": ..., "context": ...}, "parameters": {...}}.')
         for name in request:
@@ -73,18 +74,43 @@ def read_question(qa: QuestionAnswerer, body: bytes) -> tuple[str, str, Settings
         parameters = request.get("parameters")
         if not isinstance(parameters, Mapping | None):
             raise TypeError(f"parameters must be an object, got {type(parameters).__name__}.")
-        settings = qa.settings(parameters or {})
+    for name, text in (("question", question), ("context", context)):
+        if len(text) > TEXT_CHARACTERS:
+            raise HTTPException(413, f"{name} has {len(text)} characters, at most {TEXT_CHARACTERS} are taken.")
+    return question, context, parameters or {}
+
+
+def read_settings(qa: QuestionAnswerer, parameters: Mapping[str, Any]) -> Settings:
+    """The settings in the parameters of a question, which are options. Raises HTTPException 422 if they are not."""
+    with unprocessable():
+        settings = qa.settings(parameters)
         if settings.batch_size is not None:
             raise ValueError("batch_size has no meaning here. Leave it out.")
         for name, most in MAX_OPTIONS.items():
             if getattr(settings, name) > most:
                 raise ValueError(f"{name} must be at most {most}, got {getattr(settings, name)}.")
+    return settings
+
+
+def read_search(parameters: Mapping[str, Any]) -> tuple[int, int | None]:
+    """top_k and read in the parameters of a search. Raises HTTPException 422 if they are something else."""
+    with unprocessable():
+        for name in parameters:
+            if name not in ("top_k", "read"):
+                raise ValueError(f"{name} has no meaning here. The parameters are top_k and read.")
+        top_k, read = parameters.get("top_k", 3), parameters.get("read", 8)
+        if check_integer("top_k", top_k, 1) > MAX_OPTIONS["top_k"]:
+            raise ValueError(f"top_k must be at most {MAX_OPTIONS['top_k']}, got {top_k}.")
+        return top_k, None if read is None else check_integer("read", read, 1)
+
+
+@contextmanager
+def unprocessable() -> Iterator[None]:
+    """Raise what is wrong with a request as HTTPException 422."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
         raise HTTPException(422, str(error)[:ERROR_CHARACTERS]) from error
-    for name, text in (("question", question), ("context", context)):
-        if len(text) > TEXT_CHARACTERS:
-            raise HTTPException(413, f"{name} has {len(text)} characters, at most {TEXT_CHARACTERS} are taken.")
-    return question, context, settings
 
 
 async def wait_for(job: Job, request: Request) -> Response:

@@ -12,9 +12,9 @@ import pytest
 from conftest import posix
 from test_squad import SQUAD
 
-from numpy_distilbert import __version__
+from numpy_distilbert import Answer, __version__
 from numpy_distilbert.cli import main
-from numpy_distilbert.cli.answering import _shown
+from numpy_distilbert.cli.asking import _shown
 from numpy_distilbert.cli.terminal import progress
 
 QUESTION = "Who wrote it?"
@@ -84,8 +84,9 @@ def test_ask_reads_the_context_from(source, tmp_path, monkeypatch, capsys):
     }[source]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(context.encode()), encoding="utf-8"))
     assert main(["ask", QUESTION, "--json", *arguments]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer.keys() == {"score", "start", "end", "answer"}
+    found = json.loads(capsys.readouterr().out)
+    (answer,) = found["answers"]
+    assert found.keys() == {"answers", "no_answer"} and answer.keys() == {"score", "start", "end", "answer", "document"}
     assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
 
 
@@ -93,7 +94,7 @@ def test_top_k_shows_and_prints_as_many_answers(capsys):
     assert main(["ask", QUESTION, "--context", CONTEXT, "--top-k", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 6
     assert main(["ask", QUESTION, "--context", CONTEXT, "--top-k", "3", "--json"]) == 0
-    answers = json.loads(capsys.readouterr().out)
+    answers = json.loads(capsys.readouterr().out)["answers"]
     assert len(answers) == 3 and answers[0]["answer"] == "Maren Holt"
 
 
@@ -125,7 +126,6 @@ def test_an_answer_that_the_terminal_cannot_encode_is_shown_with_question_marks(
         ("Who? It was Ada! Yes.", "Ada", False, "Ada  (0.12)\n    It was Ada!"),
         (" \n It was Ada\n", "Ada", False, "Ada  (0.12)\n    It was Ada"),
         ("See Dr. Ada Bo now. No.", "Dr. Ada", False, "Dr. Ada  (0.12)\n    See Dr. Ada Bo now."),
-        ("\0", "", False, "(no answer)  (0.12)"),
         (
             "It was\tA\u200dd\ta\x1b.",
             "A\u200dd\ta",
@@ -138,14 +138,14 @@ def test_the_sentence_of_an_answer(context, answer, colour, shown, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")  # Windows has no colours
     monkeypatch.setattr(sys.stdout, "isatty", lambda: colour)
     start = context.index(answer)
-    assert _shown({"score": 0.1234, "start": start, "end": start + len(answer), "answer": answer}, context) == shown
+    assert _shown(Answer(0.1234, start, start + len(answer), context)) == shown
 
 
 def test_ctrl_c_is_status_130(monkeypatch):
     def stop(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("numpy_distilbert.cli.answering.QuestionAnswerer.from_pretrained", stop)
+    monkeypatch.setattr("numpy_distilbert.cli.asking.QuestionAnswerer.from_pretrained", stop)
     assert main(["ask", "Who?", "--context", "Ada"]) == 130
 
 
@@ -157,7 +157,7 @@ def test_a_terminal_is_told_how_to_end_the_text():
     done = subprocess.run(command, stdin=terminal, capture_output=True, timeout=120)
     os.close(controller)
     os.close(terminal)
-    assert b"Ctrl-D" in done.stderr and json.loads(done.stdout)["answer"] == "Maren Holt"
+    assert b"Ctrl-D" in done.stderr and json.loads(done.stdout)["answers"][0]["answer"] == "Maren Holt"
 
 
 def test_standard_input_is_utf_8_whatever_the_locale():
@@ -165,7 +165,7 @@ def test_standard_input_is_utf_8_whatever_the_locale():
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
     command = [sys.executable, "-m", "numpy_distilbert", "ask", QUESTION, "--json"]
     done = subprocess.run(command, input=context.encode(), capture_output=True, env=environment, timeout=120)
-    answer = json.loads(done.stdout)
+    (answer,) = json.loads(done.stdout)["answers"]
     assert context[answer["start"] : answer["end"]] == answer["answer"] == "Maren Holt"
 
 
@@ -229,7 +229,7 @@ def test_predictions_are_whole_or_not_there(squad_file, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("numpy_distilbert.cli.answering.progress", stop)
+    monkeypatch.setattr("numpy_distilbert.cli.evaluating.progress", stop)
     assert main(["evaluate", squad_file, "--predictions", str(kept)]) == 130
     assert kept.read_text(encoding="utf-8") == "what was there" and sorted(os.listdir(tmp_path)) == [
         "out.json",
@@ -344,14 +344,33 @@ def test_version(capsys):
 
 WRONG = {
     "no verb": ([], "the following arguments are required: VERB"),
-    "no question": (["ask"], "arguments are required: question (see numpy-distilbert ask --help)"),
+    "no question": (["ask"], "QUESTION is missing. Give it before --file, or ask with -i."),
     "blank question": (["ask", " ", "--context", "Ada"], "question must not be blank"),
-    "blank context": (["ask", "Who?", "--context", " "], "context must not be blank"),
-    "empty standard input": (["ask", "Who?"], "context must not be blank"),
-    "empty context": (["ask", "Who?", "--context", ""], "context must not be blank"),
+    "blank context": (["ask", "Who?", "--context", " "], "--context must not be blank"),
+    "empty standard input": (["ask", "Who?"], "standard input must not be blank"),
+    "empty context": (["ask", "Who?", "--context", ""], "--context must not be blank"),
     "two contexts": (["ask", "Who?", "--context", "a", "--file", "b"], "--file: not allowed with argument --context"),
     "no file": (["ask", "Who?", "--file", "nowhere.txt"], "nowhere.txt: cannot be read (No such file or directory)"),
-    "a folder for a file": (["ask", "Who?", "--file", "."], ".: cannot be read (Is a directory)"),
+    "a folder without text": (
+        ["ask", "Who?", "--file", "empty"],
+        "empty: holds no text in a file that ends in .md or .txt.",
+    ),
+    "a blank file": (["ask", "Who?", "--file", "blank.txt"], "blank.txt must not be blank, got '\\n'."),
+    "a question and -i": (["ask", "Who?", "-i", "--context", "a"], "-i reads the questions from standard input. Leave"),
+    "no text for -i": (
+        ["ask", "-i"],
+        "-i reads the questions from standard input. Give the text with --file or --context.",
+    ),
+    "standard input for -i": (
+        ["ask", "-i", "--file", "-"],
+        "-i reads the questions from standard input. Give the text",
+    ),
+    "two texts for the pipeline": (
+        ["ask", "Who?", "--pipeline", "--file", "a.md", "b.md"],
+        "--pipeline answers from one text, got 2.",
+    ),
+    "read 0": (["ask", "Who?", "--context", "a", "--read", "0"], "read must be at least 1, got 0"),
+    "read not a number": (["ask", "Who?", "--context", "a", "--read", "x"], "argument --read: invalid"),
     "not UTF-8": (["ask", "Who?", "--file", "latin1.txt"], "latin1.txt: not UTF-8 text (byte 3)"),
     "no model": (["ask", "Who?", "--context", "a", "--model", "nowhere"], "nowhere: no such folder"),
     "an empty model folder": (
@@ -394,6 +413,9 @@ WRONG = {
 def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD), encoding="utf-8")
+    for name, text in {"blank.txt": "\n", "a.md": "a", "b.md": "b"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     try:
@@ -409,7 +431,7 @@ def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path, mon
 def test_a_process_ends_with_the_status_of_its_call():
     done = run("ask", "Who?", "--context", " ")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.splitlines() == [b"numpy-distilbert: context must not be blank, got ' '."]
+    assert done.stderr.splitlines() == [b"numpy-distilbert: --context must not be blank, got ' '."]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")

@@ -29,13 +29,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from properties import HealthCheck, given, settings, st
 from uvicorn import Config, Server
 
-from numpy_distilbert import CheckpointError, QuestionAnswerer
+from numpy_distilbert import CheckpointError, Documents, QuestionAnswerer
 from numpy_distilbert.cli import main
 from numpy_distilbert.qa import Search
 from numpy_distilbert.service import application, batcher, protocol
 from numpy_distilbert.service.application import Service
 from numpy_distilbert.service.batcher import BATCH_TOKENS, Batcher, Job, Words
-from numpy_distilbert.spans import span_probabilities
 
 PROGRAM = [sys.executable, "-m", "numpy_distilbert"]
 TOWER = "The tower is old. Maren Holt kept its log."
@@ -174,72 +173,52 @@ def test_info_names_the_model_and_the_limits(service, embedded):
     assert info["limits"]["max_body"] == 2_000_000 and info["limits"]["queue"] == 128
 
 
-def test_words_have_the_probabilities_that_answers_have(service):
-    body = asking(context="Maren Holtz kept unsinkability logs.", top_k=2)
-    status, _, found = send(service, body, "/words")
-    assert status == 200 and found["answers"] == send(service, body)[2]
-    words = {body["inputs"]["context"][start:end]: both for start, end, *both in found["words"]}
-    best = found["answers"][0]
-    assert best["answer"] == "Maren Holtz" and {"Maren", "Holtz"} <= set(words)
-    assert best["score"] == pytest.approx(words["Maren"][0] * words["Holtz"][1], abs=0.01)
-    assert all(sum(column) <= 1.00001 for column in zip(*words.values(), strict=True))
+def test_a_search_finds_what_it_finds_in_python(service, embedded):
+    context, expected = " ".join(SENTENCES), embedded.search(QUESTIONS[1], " ".join(SENTENCES))
+    status, _, found = send(service, asking(QUESTIONS[1], context), "/search")
+    assert status == 200 and same(found["answers"], expected) and found["answers"][0]["answer"] == "1871"
+    assert found["no_answer"] == pytest.approx(expected.no_answer, abs=2e-5)
+    (best,) = send(service, asking(QUESTIONS[1], context, top_k=1, read=None), "/search")[2]["answers"]
+    assert same(best, expected[0])
 
 
-def test_a_word_of_several_windows_has_its_highest_probability(embedded):
-    context, options = " ".join(SENTENCES), embedded.settings({"max_seq_len": 24, "doc_stride": 8})
-    together, apart = Words(context, options), []
-    windows = list(embedded.windows(QUESTIONS[0], context, options))
-    assert len(windows) > 2
-    for window, logits in zip(windows, embedded.logits([window.ids for window in windows]), strict=True):
-        together.add(window, *logits)
-        alone = Words(context, options)
-        alone.add(window, *logits)
-        apart += alone.result()["words"]
-    for start, end, *both in together.result()["words"]:
-        assert both == [
-            max(column) for column in zip(*(word[2:] for word in apart if word[:2] == [start, end]), strict=True)
-        ]
+def test_a_search_of_a_text_without_words_is_answered(service):
+    empty = {"answers": [], "no_answer": 1.0, "words": []}
+    assert send(service, asking(context="\0\1"), "/search")[::2] == (200, empty)
 
 
-def test_a_word_cut_by_a_window_is_told_once_with_all_its_characters(embedded):
-    context = "We saw Skerryvoretowskiholmen Skerryvoretowskiholmen Skerryvoretowskiholmen there."
-    options = embedded.settings({"max_seq_len": 16, "doc_stride": 5})
-    words = Words(context, options)
-    windows = list(embedded.windows("Who?", context, options))
-    for window, logits in zip(windows, embedded.logits([window.ids for window in windows]), strict=True):
-        words.add(window, *logits)
-    told = [context[start:end] for start, end, *_ in words.result()["words"]]
-    assert (
-        len(windows) > 2
-        and told.count("Skerryvoretowskiholmen") == 3
-        and set(told) <= set(context.split()) | {"there", "."}
-    )
-
-
-def test_the_probability_of_a_word_is_that_of_all_its_pieces(embedded, monkeypatch):
-    monkeypatch.setattr(batcher, "LOWEST", 0)
-    words = Words("Unsinkability, said Maren Holtzclaw.", embedded.settings({}))
-    (window,) = embedded.windows("Who said unsinkability?", words.context, embedded.settings({}))
-    ((start_logits, end_logits),) = embedded.logits([window.ids])
-    words.add(window, start_logits, end_logits)
-    told = words.result()["words"]
-    assert [words.context[start:end] for start, end, *_ in told] == [
-        "Unsinkability",
-        ",",
-        "said",
-        "Maren",
-        "Holtzclaw",
-        ".",
+def test_a_long_text_is_searched_in_its_best_passages(service):
+    found = send(service, asking("Who was the harbour master?", LONG + " The harbour master was Ove Lind."), "/search")[
+        2
     ]
-    for column, logits in ((2, start_logits), (3, end_logits)):
-        no_answer = span_probabilities(logits, window)[0]
-        assert sum(word[column] for word in told) == pytest.approx(1 - no_answer, abs=1e-5)
+    assert found["answers"][0]["answer"] == "Ove Lind" and max(end for _, end, *_ in found["words"]) > len(LONG)
+
+
+@pytest.mark.parametrize("read", [None, 2])
+def test_words_have_the_probabilities_of_the_answers_they_start_and_end(shallow, read, monkeypatch):
+    monkeypatch.setattr(batcher, "LOWEST", 0)
+    context, settings = " ".join(SENTENCES * 6), shallow.settings({})
+    texts = Documents(context, shallow.tokenizer, 40)
+    words = Words(QUESTIONS[0], texts, settings, 10**6, read)
+    windows = list(words.windows())
+    assert len(windows) == (len(texts.passages) if read is None else 2) and len(texts.passages) > 3
+    for window, logits in zip(windows, shallow.logits([window.ids for window in windows]), strict=True):
+        words.add(window, *logits)
+    found = words.result()
+    told = {start: both for start, _, *both in found["words"]}
+    assert sum(both[0] for both in told.values()) == pytest.approx(1 - found["no_answer"])
+    assert sum(both[1] for both in told.values()) == pytest.approx(1 - found["no_answer"])
+    best = found["answers"][0]
+    ends = {end: both for _, end, *both in found["words"]}
+    assert best["score"] <= min(told[best["start"]][0], ends[best["end"]][1])
+    read_words = {int(word) for passage in words.passages for word in texts.words[passage.start : passage.stop]}
+    assert len(found["words"]) == len(read_words)
 
 
 def test_what_is_not_there_or_not_meant_so(service):
     assert send(service, None, "/nowhere", "GET")[::2] == (404, {"error": "Not Found"})
     assert send(service, None, "/", "PUT")[::2] == (405, {"error": "Method Not Allowed"})
-    assert send(service, None, "/words", "GET")[0] == 405
+    assert send(service, None, "/search", "GET")[0] == 405
     for name in ("../application.py", "%2e%2e/application.py", "..%2fapplication.py", "application.py", ""):
         assert send(service, None, f"/page/{name}", "GET")[0] == 404
 
@@ -304,7 +283,8 @@ def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
     ],
 )  # fmt: skip
 def test_a_bad_body_has_an_error_that_says_why(service, body, status, message):
-    for path in ("/", "/words"):
+    parameters = isinstance(body, dict) and set(body.get("parameters") or ())
+    for path in ("/", "/search") if not parameters or parameters <= {"top_k"} else ("/",):
         given, headers, answer = send(service, body, path)
         assert (given, list(answer)) == (status, ["error"]) and message in answer["error"]
         assert len(answer["error"]) <= 300

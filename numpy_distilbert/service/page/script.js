@@ -1,7 +1,7 @@
 // The page: asks the service it came from, and shows the answers in the text. Text is only ever set as text.
 "use strict";
 
-const ANSWERS = 5;
+const ANSWERS = 3;
 const LINK_CHARACTERS = 30000; // what browsers and messengers still carry
 const SHOWN = 200; // characters of an answer, or of a word
 const element = (id) => document.getElementById(id);
@@ -27,7 +27,7 @@ async function request(question, context) {
   element("state").textContent = "Reading …";
   element("error").hidden = element("result").hidden = true;
   try {
-    const response = await fetch("words", {
+    const response = await fetch("search", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ inputs: { question, context }, parameters: { top_k: ANSWERS } }),
@@ -52,12 +52,11 @@ function show(context, found) {
   const unit = units(context);
   const answers = found.answers.map((answer) => ({ ...answer, start: unit[answer.start], end: unit[answer.end] }));
   const told = found.words.map(([start, end, starts, ends]) => ({ start: unit[start], end: unit[end], starts, ends }));
-  // A score is a probability, or the sum of several where the same text was found in more than one window of the model.
-  const whole = Math.max(1, answers[0].score);
+  const best = answers[0] ?? { start: 0, end: 0, score: 0 }; // a text of control characters alone has no words
   const buttons = answers.map((answer) => {
-    const button = node("button", node("span", cut(answer.answer) || "(no answer)"), bar(answer.score / whole));
+    const button = node("button", node("span", cut(answer.answer)), bar(answer.score));
     button.firstChild.className = "answer";
-    button.append(node("span", answer.score.toFixed(3)));
+    button.append(node("span", percent(answer.score)));
     button.lastChild.className = "score";
     button.type = "button";
     button.addEventListener("click", () => {
@@ -71,9 +70,9 @@ function show(context, found) {
     mark(context, told, answer);
   };
   element("answers").replaceChildren(...buttons.map((button) => node("li", button)));
-  element("best").textContent = answers[0].answer ? `Answer: ${cut(answers[0].answer)}` : "No answer";
+  element("best").textContent = best.score > found.no_answer ? `Answer: ${cut(best.answer)}` : "Probably not in this text";
   element("result").hidden = false;
-  choose(buttons[0], answers[0]);
+  choose(buttons[0], best);
   element("best").focus(); // read aloud, and in sight on a phone
 }
 

@@ -1,10 +1,7 @@
-"""ask and evaluate."""
+"""The verb evaluate."""
 
 import argparse
 import json
-import os
-import re
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,21 +11,13 @@ from .. import squad
 from ..arguments import check_integer
 from ..files import write_whole
 from ..qa import QuestionAnswerer
-from ..spans import Answer
-from .terminal import MODEL_HELP, Result, Verbs, add_question, add_verb, printable, progress, read_context, warn
+from .terminal import MODEL_HELP, Result, Verbs, add_verb, progress, warn
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
-SENTENCE_CHARACTERS = 200  # printed on either side of the answer
 MAX_NAMED = 10  # questions without a prediction; the others are only counted
-HIGHLIGHT, BOLD, PLAIN = "\x1b[1;7m", "\x1b[1m", "\x1b[0m"
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the verbs ask and evaluate."""
-    ask = add_verb(verbs, "ask", _ask, "answer a question from a text")
-    add_question(ask)
-    ask.add_argument("--top-k", metavar="N", type=int, default=1, help="show the N best answers (default: 1)")
-    ask.add_argument("--json", action="store_true", help="print the answer, or the list of the N best, as JSON")
+    """Add the verb evaluate."""
     evaluate = add_verb(verbs, "evaluate", _evaluate, "exact match and F1 on SQuAD v1.1")
     evaluate.add_argument("file", metavar="FILE", help="SQuAD v1.1, JSON or JSON in gzip")
     evaluate.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
@@ -38,39 +27,6 @@ def add_verbs(verbs: Verbs) -> None:
     predictions.add_argument("--predictions", metavar="OUT.json", help=written)
     predictions.add_argument("--score", metavar="PREDICTIONS.json", help="score this file of answers, without a model")
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
-
-
-def _ask(arguments: argparse.Namespace) -> Result:
-    """Answer a question from a text."""
-    context = read_context(arguments)
-    answers = QuestionAnswerer.from_pretrained(arguments.model)(arguments.question, context, top_k=arguments.top_k)
-    if arguments.json:
-        return json.dumps(answers), 0
-    best = answers if isinstance(answers, list) else [answers]
-    return "\n".join(_shown(answer, context) for answer in best), 0
-
-
-def _shown(answer: Answer, context: str) -> str:
-    """Two lines: the answer with its score, and the sentence it is in, where it is highlighted on a terminal."""
-    if not answer["answer"]:
-        return f"(no answer)  ({answer['score']:.2f})"
-    start, end = answer["start"], answer["end"]
-    first = max([0, *(match.end() for match in SENTENCE_END.finditer(context[:start]))])
-    match = SENTENCE_END.search(context, end)
-    last = match.start() if match else len(context)
-    shown_from, shown_to = max(first, start - SENTENCE_CHARACTERS), min(last, end + SENTENCE_CHARACTERS)
-    before = "…" * (shown_from > first) + printable(context[shown_from:start])
-    after = printable(context[end:shown_to]) + "…" * (shown_to < last)
-    highlight, bold, off = (HIGHLIGHT, BOLD, PLAIN) if _in_colour() else ("", "", "")
-    text = printable(answer["answer"])
-    return f"{bold}{text}{off}  ({answer['score']:.2f})\n    {before.lstrip()}{highlight}{text}{off}{after.rstrip()}"
-
-
-def _in_colour() -> bool:
-    """Whether standard output shows colours, and the user wants them (https://no-color.org)."""
-    # A Windows console takes escape sequences only from a program that has set it to: there the text stays plain.
-    shows = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and sys.platform != "win32"
-    return shows and not os.environ.get("NO_COLOR")
 
 
 def _evaluate(arguments: argparse.Namespace) -> Result:

@@ -1,0 +1,270 @@
+"""One question, many documents: which passages to read, and whose answer wins.
+
+Documents are cut into passages. BM25 ranks them by the word pieces they share with the question, and the model reads
+the most promising. There, each span of whole words has a margin over "no answer", for which [CLS] stands:
+
+    m = start logit + end logit - both logits of [CLS] + PRIOR * (fit of the passage, from 0 to 1)
+
+and over the spans of all passages that were read, score = exp(m) / (1 + sum of exp(m)). The 1 is "no answer". So the
+spans of different passages can be compared, which the pipeline's probabilities within a window cannot, and a text does
+not win because it is frequent.
+
+Sources: Devlin et al. 2018, section 4.3 (the margin); Clark and Gardner 2018 (one softmax over all passages); Robertson
+and Zaragoza 2009 (BM25).
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from .arguments import Array, Ids, check_integer, check_not_blank, check_text, check_type
+from .inputs import Settings
+from .spans import Answer, disjoint_spans, word_margins
+from .tokenizer import Encoding, Pieces, Tokenizer
+
+PASSAGE_TOKENS = 192
+K1, B = 1.2, 0.75
+PRIOR = 8.0
+WITHIN_A_WORD, BETWEEN_WORDS, SENTENCE, PARAGRAPH = range(4)  # places to cut, the best last
+SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s+|\n")
+BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
+Name = int | str
+
+
+class Passage(NamedTuple):
+    """What the model reads at once: a part of a document, from which of all tokens to which."""
+
+    document: Name
+    start: int
+    stop: int
+
+
+class Documents:
+    """Texts, tokenised once and cut into passages, to be asked many times. They may be shared by threads."""
+
+    def __init__(
+        self,
+        documents: str | Sequence[str] | Mapping[str, str],
+        tokenizer: Tokenizer,
+        passage_tokens: int = PASSAGE_TOKENS,
+    ) -> None:
+        """documents: a text, texts, or texts by name; tokenizer: that of the QuestionAnswerer that is to be asked.
+
+        passage_tokens: the most that a passage has.
+        Raises TypeError or ValueError if there are none, or one is not a text or is blank, which is named.
+        """
+        check_type("tokenizer", tokenizer, Tokenizer)
+        self.tokenizer, self.passage_tokens = tokenizer, check_integer("passage_tokens", passage_tokens, 1)
+        self.texts = read_documents(documents)
+        self.passages: list[Passage] = []
+        arrays = []
+        n_tokens = 0
+        for name, text in self.texts.items():
+            pieces = tokenizer.pieces(text)
+            spans = np.fromiter(chain.from_iterable(pieces.offsets), np.int32).reshape(-1, 2)
+            arrays.append((np.array(pieces.ids, np.int32), spans, np.array(pieces.word_ids, np.int32)))
+            passages = cut(text, *arrays[-1][1:], self.passage_tokens)
+            self.passages += (Passage(name, n_tokens + start, n_tokens + stop) for start, stop in passages)
+            n_tokens += len(pieces.ids)
+        self.ids, self.offsets, self.words = map(np.concatenate, zip(*arrays, strict=True))
+
+    def __repr__(self) -> str:
+        return f"Documents({len(self.texts)} texts, {len(self.passages)} passages, {len(self.ids)} tokens)"
+
+    @property
+    def unknown(self) -> float:
+        """The share of their tokens that are [UNK]."""
+        return float(np.mean(self.ids == self.tokenizer.unk_id)) if len(self.ids) else 0.0
+
+
+class Found(list[Answer]):
+    """The answers to a question, best first. no_answer: the probability that no document holds it."""
+
+    def __init__(self, answers: Iterable[Answer], no_answer: float) -> None:
+        super().__init__(answers)
+        self.no_answer = no_answer
+
+    @property
+    def best(self) -> Answer | None:
+        """The first answer, or None if "no answer" is more probable."""
+        return self[0] if self and self[0].score > self.no_answer else None
+
+
+def read_documents(documents: object) -> dict[Name, str]:
+    """The texts by name or index, checked. Raises as Documents."""
+    if isinstance(documents, str):
+        documents = [documents]
+    if not isinstance(documents, Mapping | Sequence) or isinstance(documents, bytes):
+        raise TypeError(f"documents must be a str, or a sequence or mapping of str, got {type(documents).__name__}.")
+    named = dict(documents if isinstance(documents, Mapping) else enumerate(documents))
+    if not named:
+        raise ValueError("documents must hold at least one text.")
+    for name, text in named.items():
+        if isinstance(documents, Mapping):
+            check_text(f"the name {name!r:.40} of a document", name)
+        check_not_blank(f"document {name!r:.40}", text)
+    return named
+
+
+def cut(text: str, offsets: Ids, words: Ids, length: int) -> Iterator[tuple[int, int]]:
+    """The passages of a text, of at most length tokens each: from which token to which.
+
+    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. A passage ends at the
+    last blank line in its second half, or else at the last end of a sentence there, or else between two words. If that
+    is within a paragraph, the next passage repeats up to a quarter of length.
+    """
+    quality = np.full(len(words) + 1, BETWEEN_WORDS)  # of a cut before each token, and behind the last
+    quality[1:-1][words[1:] == words[:-1]] = WITHIN_A_WORD
+    for kind, pattern in ((SENTENCE, SENTENCE_END), (PARAGRAPH, BLANK_LINE)):
+        ends = [match.end() for match in pattern.finditer(text)]
+        quality[np.searchsorted(offsets[:, 0], ends)] = kind
+    start = 0
+    while len(words) - start > length:
+        middle = start + length // 2 + 1
+        places = quality[middle : start + length + 1]
+        best = places.max()
+        stop = middle + int(np.flatnonzero(places == best)[-1])
+        yield start, stop
+        start = stop
+        if best < PARAGRAPH:
+            repeated = stop - length // 4
+            start = repeated + int(np.argmax(quality[repeated : stop + 1] >= best))
+    if start < len(words):
+        yield start, len(words)
+
+
+def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array, float]:
+    """How well passages fit a question, (passages,) float64: more, the more of its terms they share and the rarer those
+    are; and a bound that no passage reaches.
+
+    terms: of the question; ids: (tokens,); starts, stops: (passages,), where each passage begins and ends in ids.
+    The sum over the terms of ln(1 + (N - n + 0.5) / (n + 0.5)) * f * (K1 + 1) / (f + K1 * (1 - B + B * length / mean))
+    if n of N passages have the term, this one f times. The bound is what it comes to as f grows.
+    Source: Robertson and Zaragoza 2009; the 1 in the logarithm, as in Lucene, keeps it positive.
+    """
+    lengths = stops - starts
+    mean = lengths.sum() / max(1, len(lengths))
+    damping = K1 * (1 - B + B * lengths / mean)
+    scores, bound = np.zeros(len(starts)), 0.0
+    for term in dict.fromkeys(terms):
+        places = np.flatnonzero(ids == term)
+        frequency = np.searchsorted(places, stops) - np.searchsorted(places, starts)
+        n = np.count_nonzero(frequency)
+        rarity = np.log1p((len(starts) - n + 0.5) / (n + 0.5))
+        scores += rarity * frequency * (K1 + 1) / (frequency + damping)
+        bound += rarity * (K1 + 1)
+    return scores, bound
+
+
+class Margins(NamedTuple):
+    """The spans of a passage: see word_margins(). document: its name; first_word: number of its first word there."""
+
+    document: Name
+    first_word: int
+    spans: Array
+    starts: Ids  # (words,), the characters each word begins and ends at
+    ends: Ids
+
+
+class Candidate(NamedTuple):
+    """An answer with its margin: the characters from start to end of a document."""
+
+    margin: float
+    document: Name
+    start: int
+    end: int
+
+
+class Ranking:
+    """One question under way over documents: which passages to read, and the answers in those read so far."""
+
+    n_characters = 0  # that it holds: the documents are the caller's
+
+    def __init__(
+        self,
+        question: str,
+        documents: Documents,
+        settings: Settings,
+        top_k: int,
+        read: int | None,
+        progress: Callable[[int, int], object] = lambda *_: None,
+    ) -> None:
+        """settings: how the QuestionAnswerer answers; the others, and what is raised: see its search()."""
+        check_not_blank("question", question)
+        if read is not None:
+            check_integer("read", read, 1)
+        self._documents, self._max_answer_len = documents, settings.max_answer_len
+        self._top_k, self._progress = check_integer("top_k", top_k, 1), progress
+        longest = min(settings.max_question_len, settings.max_seq_len - 3 - documents.passage_tokens)
+        self._question = documents.tokenizer.pieces(question).slice(0, longest)
+        places = np.array([passage[1:] for passage in documents.passages], int).reshape(-1, 2)
+        scores, bound = bm25(self._question.ids, documents.ids, *places.T)
+        fit = scores / (bound or 1.0)  # 0 for a question without tokens
+        chosen = np.sort(np.argsort(-fit, kind="stable")[:read])
+        self.passages = [documents.passages[i] for i in chosen]
+        self._priors = PRIOR * fit[chosen]
+        self._n_read = 0
+        self._last: Margins | None = None  # of the last passage, whose end the next one may repeat
+        self._candidates: list[Candidate] = []
+        self.log_sum = 0.0  # of 1 and exp(m) of every span
+
+    def windows(self) -> Iterator[Encoding]:
+        """The question with each passage to read, in the order of the texts."""
+        documents = self._documents
+        for _, start, stop in self.passages:
+            offsets = list(map(tuple, documents.offsets[start:stop].tolist()))
+            passage = Pieces(documents.ids[start:stop].tolist(), offsets, documents.words[start:stop].tolist())
+            yield documents.tokenizer.join(self._question, passage)
+
+    def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
+        """Take in what the model says of the next window. start_logits, end_logits: (tokens,)."""
+        document, start, stop = self.passages[self._n_read]
+        words, offsets = self._documents.words[start:stop], self._documents.offsets[start:stop]
+        first = np.flatnonzero(np.diff(words, prepend=-1))
+        last = np.append(first[1:], len(words)) - 1
+        context = slice(len(window) - 1 - len(words), -1)
+        spans = word_margins(start_logits[context], end_logits[context], first, last, self._max_answer_len)
+        spans += self._priors[self._n_read] - float(start_logits[0]) - float(end_logits[0])
+        margins = Margins(document, int(words[0]), spans, offsets[first, 0], offsets[last, 1])
+        before, self._last = self._last, margins
+        if before is not None:
+            repeated = before.first_word + len(before.spans) - margins.first_word
+            if before.document == document and repeated > 0:  # words in both: the higher margin of each span counts
+                np.maximum(spans[:repeated], before.spans[-repeated:], out=spans[:repeated])
+                before.spans[-repeated:] = -np.inf
+            self.take(before)
+        self._n_read += 1
+        self._progress(self._n_read, len(self.passages))
+
+    def take(self, margins: Margins) -> None:
+        """Take in the spans of a passage that the next one does not repeat."""
+        document, _, spans, starts, ends = margins
+        self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(spans, axis=None)))
+        candidates = (Candidate(m, document, int(starts[i]), int(ends[j])) for m, i, j in disjoint_spans(spans))
+        self._candidates += self._distinct(candidates)
+
+    def result(self) -> Found:
+        """The answers, best first."""
+        if self._last is not None:
+            self.take(self._last)
+            self._last = None
+        best = self._distinct(sorted(self._candidates, key=lambda candidate: -candidate.margin))
+        texts, total = self._documents.texts, self.log_sum
+        answers = (Answer(math.exp(m - total), start, end, texts[of], document=of) for m, of, start, end in best)
+        return Found(answers, math.exp(-total))
+
+    def _distinct(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Of candidates, best first, the first top_k with another text than those before, at another place."""
+        kept: dict[str, Candidate] = {}  # by text in lower case
+        for candidate in candidates:
+            _, document, start, end = candidate
+            overlaps = any(document == of and start < behind and begin < end for _, of, begin, behind in kept.values())
+            if not overlaps:
+                kept.setdefault(self._documents.texts[document][start:end].lower(), candidate)
+            if len(kept) == self._top_k:
+                break
+        return list(kept.values())

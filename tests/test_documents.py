@@ -1,0 +1,301 @@
+"""Whole documents: where they are cut, what BM25 says, which answer wins; against plain statements of the same."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+from properties import given, settings, st
+
+from numpy_distilbert import Documents, QuestionAnswerer
+from numpy_distilbert.documents import K1, PRIOR, B, bm25, cut
+from numpy_distilbert.spans import disjoint_spans, word_margins
+
+ISLAND = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))["ISLAND"]
+LOGS = {
+    "tower.txt": "The tower is old.\n\nMaren Holt kept its log for forty years.",
+    "boat.txt": "Ove Lind built the boat. It was launched in 1912.",
+    "bell.txt": "On Sundays the bell was rung twice, by whoever was awake.",
+}
+
+
+class Remembering(QuestionAnswerer):
+    """Remembers what it has read, and the logits."""
+
+    def __init__(self, qa):
+        super().__init__(qa.model, qa.tokenizer)
+        self.read = []
+
+    def logits(self, windows, batch_size=None):
+        logits = super().logits(windows, batch_size)
+        self.read += zip(map(tuple, windows), logits, strict=True)
+        return logits
+
+
+def all_spans(qa, question, texts, max_answer_len=15):
+    """The margin of every span of whole words in these passages by (document, start, end): the formula, plainly."""
+    asked, margins = len(qa.tokenizer.pieces(question).ids), {}
+    terms = list(dict.fromkeys(qa.tokenizer.pieces(question).ids))
+    scores, bound = bm25(terms, texts.ids, *np.array([p[1:] for p in texts.passages]).T)
+    for passage, fit in zip(texts.passages, scores / bound, strict=True):
+        ids = [*qa.tokenizer(question).ids, *texts.ids[passage.start : passage.stop].tolist()]
+        output = qa.model([[*ids, qa.tokenizer.special_tokens["[SEP]"]]])
+        start, end = output.start_logits[0].astype(float), output.end_logits[0].astype(float)
+        tokens = range(passage.start, passage.stop)
+        words = [list(group) for _, group in itertools.groupby(tokens, lambda token: texts.words[token])]
+        for i, first in enumerate(words):
+            for last in words[i:]:
+                if last[-1] - first[0] >= max_answer_len and last is not first:
+                    break
+                a, b = (
+                    max(x[token - passage.start + asked + 2] for token in of) for x, of in ((start, first), (end, last))
+                )
+                place = passage.document, int(texts.offsets[first[0], 0]), int(texts.offsets[last[-1], 1])
+                m = a + b - start[0] - end[0] + PRIOR * fit
+                margins[place] = max(m, margins.get(place, -np.inf))
+    return margins
+
+
+@pytest.mark.parametrize("question", ["Who kept the log?", "When was the boat launched?"])
+@pytest.mark.parametrize("passage_tokens", [12, 64])
+def test_scores_are_a_softmax_over_all_spans_and_no_answer(embedded, question, passage_tokens):
+    texts = Documents(LOGS, embedded.tokenizer, passage_tokens)
+    assert (len(texts.passages) > len(LOGS)) == (passage_tokens == 12)
+    margins = all_spans(embedded, question, texts)
+    total = 1 + sum(math.exp(m) for m in margins.values())
+    found = embedded.search(question, texts, top_k=10**6, read=None)
+    assert found.no_answer == pytest.approx(1 / total, rel=1e-4)
+    for answer in found:
+        place = answer.document, answer.start, answer.end
+        assert answer.score == pytest.approx(math.exp(margins[place]) / total, rel=1e-4)
+    best = max(margins, key=lambda place: margins[place])
+    assert best == (found[0].document, found[0].start, found[0].end)
+    assert [a.score for a in found] == sorted((a.score for a in found), reverse=True)
+
+
+def test_a_span_in_two_passages_counts_once_with_the_higher_margin(embedded):
+    text = "as everyone knew Maren Holt kept the log of the tower " * 8
+    texts = Documents(text, embedded.tokenizer, 16)
+    repeated = [a.stop - b.start for a, b in itertools.pairwise(texts.passages)]
+    assert max(repeated) > 0  # or this would test nothing
+    total = 1 + sum(math.exp(m) for m in all_spans(embedded, "Who kept it?", texts).values())
+    assert embedded.search("Who kept it?", texts, read=None).no_answer == pytest.approx(1 / total, rel=1e-4)
+
+
+def test_answers_are_other_texts_at_other_places(embedded):
+    for question in ("Who kept the log?", "When was it launched?", "What was rung?"):
+        found = embedded.search(question, LOGS | {"again": LOGS["tower.txt"]}, top_k=50)
+        assert len(found) > 10 and len({answer.answer.lower() for answer in found}) == len(found)
+        for one, other in itertools.combinations(found, 2):
+            assert one.document != other.document or one.end <= other.start or other.end <= one.start
+
+
+def test_of_variants_of_an_answer_one_is_kept(embedded):
+    context = "The lamp was lit for the first time on 1 June 1871, at dusk."
+    times = [a.answer for a in embedded.search("When was the lamp lit?", context, top_k=20) if "June" in a.answer]
+    variants = [a["answer"] for a in embedded("When was the lamp lit?", context, top_k=20) if "June" in a["answer"]]
+    assert len(times) == 1 < len(variants)
+
+
+def test_an_answer_says_where_it_is(embedded):
+    (answer,) = embedded.search("When was the boat launched?", LOGS, top_k=1)
+    assert answer == {"score": answer.score, "start": 44, "end": 48, "answer": "1912", "document": "boat.txt"}
+    assert (answer.document, answer.context) == ("boat.txt", LOGS["boat.txt"])
+    (answer,) = embedded.search("When was the boat launched?", list(LOGS.values()), top_k=1)
+    assert (answer.answer, answer.document) == ("1912", 1)
+    assert embedded("When was it launched?", LOGS["boat.txt"]).document is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ISLAND,
+        "Grüße 😀!\r\n\r\nMaren\u00a0Holt kept\tthe lo\u0301g.\n\n\nNobody read it… ünsinkable",
+        "[SEP] Maren Holt [CLS] kept [MASK] the log [PAD][UNK]. [SEP]",
+        "unsinkability " * 40,
+        "x" * 5000 + " Maren Holt " + "y" * 5000,
+        "灯塔的日志由马伦保管。" * 20,
+    ],
+)
+def test_an_answer_is_what_is_at_its_place(shallow, text):
+    for texts in (text, Documents({"a": "Ada.", "b": text}, shallow.tokenizer, 16)):
+        found = shallow.search("Who kept the log?", texts, top_k=30, read=None)
+        assert found and all(answer.answer == answer.context[answer.start : answer.end] for answer in found)
+        assert all(answer.context in (text, "Ada.") and answer.answer.strip() == answer.answer for answer in found)
+
+
+def test_ties_go_to_the_earlier_document(embedded):
+    for names in (["b", "a"], ["a", "b"]):
+        found = embedded.search("Who kept the log?", dict.fromkeys(names, LOGS["tower.txt"]), top_k=5)
+        assert [answer.document for answer in found] == [names[0]] * 5
+
+
+def test_no_answer_wins_where_its_probability_is_the_highest(embedded):
+    unanswered = embedded.search("How many people live in Turin?", "Turin.")
+    assert unanswered.best is None and unanswered[0].score < unanswered.no_answer < 1
+    answered = embedded.search("Who kept the log?", LOGS)
+    assert answered.best is answered[0] and answered[0].answer == "Maren Holt"
+    assert sum(a.score for a in answered) + answered.no_answer <= 1
+
+
+def test_a_text_without_words_has_no_answer(embedded):
+    for question, text in (("Who?", "\0"), ("\0", "\1")):
+        found = embedded.search(question, text)
+        assert (list(found), found.no_answer, found.best) == ([], 1.0, None)
+    assert [a.answer for a in embedded.search("Who?", ["\0", "Ada"])] == ["Ada"]
+
+
+# which passages are read
+
+
+def test_bm25_is_what_it_is_by_hand():
+    # the passages "5 6 7", "5 5 8 8" and "9"; the question is "5 9 4", its 9 twice
+    ids = np.array([5, 6, 7, 5, 5, 8, 8, 9])
+    scores, bound = bm25([5, 9, 4, 9], ids, np.array([0, 3, 7]), np.array([3, 7, 8]))
+    # mean length 8 / 3; ln(1 + 1.5 / 2.5) for 5, in two of three; ln(1 + 2.5 / 1.5) for 9; ln(1 + 3.5 / 0.5) for 4
+    assert (K1, B) == (1.2, 0.75)
+    first = 0.47000363 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / 2.6666667))
+    second = 0.47000363 * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 4 / 2.6666667))
+    third = 0.98082925 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 1 / 2.6666667))
+    np.testing.assert_allclose(scores, [first, second, third], rtol=1e-7)
+    assert bound == pytest.approx((0.47000363 + 0.98082925 + 2.07944154) * 2.2)
+
+
+def test_only_the_passages_that_bm25_ranks_first_are_read_in_the_order_of_the_text(shallow):
+    qa, question = Remembering(shallow), "What was rung on Sundays?"
+    texts = Documents([*LOGS.values(), ISLAND], qa.tokenizer, 40)
+    scores, _ = bm25(qa.tokenizer.pieces(question).ids, texts.ids, *np.array([p[1:] for p in texts.passages]).T)
+    asked = len(qa.tokenizer(question).ids)
+    for read in (1, 3, len(texts.passages), len(texts.passages) + 5, None):
+        qa.read.clear()
+        qa.search(question, texts, read=read)
+        best = sorted(np.argsort(-scores, kind="stable")[:read])
+        expected = [tuple(texts.ids[texts.passages[i].start : texts.passages[i].stop]) for i in best]
+        assert [ids[asked:-1] for ids, _ in qa.read] == expected
+
+
+def test_progress_is_reported_for_every_passage(shallow):
+    reported, texts = [], Documents(ISLAND, shallow.tokenizer, 40)
+    shallow.search("Who?", texts, read=5, progress=lambda *counts: reported.append(counts))
+    assert reported == [(i, 5) for i in range(1, 6)]
+
+
+# where documents are cut
+
+
+def passages(tokenizer, text, length):
+    texts = Documents(text, tokenizer, length)
+    return [text[texts.offsets[p.start, 0] : texts.offsets[p.stop - 1, 1]] for p in texts.passages]
+
+
+def test_a_passage_ends_with_a_paragraph_if_it_can(embedded):
+    paragraphs = ["The tower is old and grey.", "Maren Holt kept its log.", "The lamp was lit at dusk every day."]
+    assert passages(embedded.tokenizer, "\n\n".join(paragraphs), 14) == ["\n\n".join(paragraphs[:2]), paragraphs[2]]
+    assert passages(embedded.tokenizer, "\n \t\r\n".join(paragraphs), 9) == paragraphs
+    assert passages(embedded.tokenizer, "\n\n".join(paragraphs), 100) == ["\n\n".join(paragraphs)]
+
+
+def test_else_it_ends_with_a_sentence_and_the_next_repeats_one_if_it_is_short(embedded):
+    text = "The tower is old. Maren Holt kept its log. It is grey. The lamp was lit at dusk. Nobody saw it."
+    assert passages(embedded.tokenizer, text, 20) == [text[: text.index(" The lamp")], text[text.index("It is grey") :]]
+    assert passages(embedded.tokenizer, text, 13)[:2] == ["The tower is old. Maren Holt kept its log.", text[43:80]]
+
+
+def test_else_it_ends_with_a_word_and_the_next_repeats_some(embedded):
+    text = "the tower is old and grey and unsinkability was the word of the keeper in his log for forty years"
+    found = passages(embedded.tokenizer, text, 8)
+    assert (
+        found[0] == "the tower is old and grey and" and found[1].startswith("grey and unsinkability") and len(found) > 2
+    )
+
+
+@given(st.text(st.sampled_from("ab .!\n\u00e9"), min_size=1, max_size=300), st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_passages_hold_every_token_and_are_not_too_long(embedded, text, length):
+    pieces = embedded.tokenizer.pieces(text)
+    offsets, words = np.array(pieces.offsets, int).reshape(-1, 2), np.array(pieces.word_ids, int)
+    found = list(cut(text, offsets, words, length))
+    assert all(0 < stop - start <= length for start, stop in found)
+    assert all(a < b and c < d and b <= c + length // 4 for (a, c), (b, d) in itertools.pairwise(found))
+    assert {i for start, stop in found for i in range(start, stop)} == set(range(len(words)))
+    for start, stop in found:  # a word is cut only if there is no other place
+        for place in (start, stop):
+            if 0 < place < len(words) and words[place - 1] == words[place]:
+                assert length < 8 or words[max(0, place - length // 2 + 1)] == words[place]
+
+
+# spans of words
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(1, 6), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_word_margins_are_the_highest_of_the_pieces(sizes, longest, seed):
+    start, end = np.random.RandomState(seed).randn(2, sum(sizes)).astype(np.float32)
+    stop = np.cumsum(sizes)
+    first, last = stop - sizes, stop - 1
+    margins = word_margins(start, end, first, last, longest)
+    for i, k in np.ndindex(len(sizes), longest):
+        j, expected = i + k, -np.inf
+        if j < len(sizes) and (k == 0 or last[j] - first[i] < longest):
+            expected = float(max(start[first[i] : last[i] + 1])) + float(max(end[first[j] : last[j] + 1]))
+        assert margins[i, k] == expected
+
+
+def test_disjoint_spans_come_best_first():
+    margins = np.array([[1.0, 5.0], [3.0, -np.inf], [2.0, 2.0], [4.0, -np.inf]])
+    assert list(disjoint_spans(margins)) == [(5.0, 0, 1), (4.0, 3, 3), (2.0, 2, 2)]
+    assert margins[0, 1] == 5.0
+
+
+# what is given
+
+
+def test_documents_are_tokenised_once_and_asked_many_times(embedded, monkeypatch):
+    texts = embedded.documents(LOGS)
+    expected = [embedded.search(question, LOGS) for question in ("Who kept the log?", "What was rung?")]
+    monkeypatch.setattr("numpy_distilbert.documents.cut", None)
+    assert [embedded.search(question, texts) for question in ("Who kept the log?", "What was rung?")] == expected
+    assert repr(texts) == f"Documents(3 texts, 3 passages, {len(texts.ids)} tokens)"
+
+
+def test_a_small_model_reads_small_passages(random_checkpoint):
+    qa = QuestionAnswerer.from_pretrained(random_checkpoint("cased", max_position_embeddings=32))
+    assert max(stop - start for _, start, stop in qa.documents(ISLAND).passages) == 16
+    assert qa.search("who " * 60, ISLAND)
+
+
+WRONG = {
+    "none": ([], {}, ValueError, "documents must hold at least one text"),
+    "no names": ({}, {}, ValueError, "documents must hold at least one text"),
+    "a blank text": (" \n", {}, ValueError, r"document 0 must not be blank, got ' \\n'"),
+    "a blank one": ({"a": "Ada", "b": ""}, {}, ValueError, "document 'b' must not be blank, got ''"),
+    "not a text": (["Ada", 7], {}, TypeError, "document 1 must be a str, got int"),
+    "a name that is not a text": ({7: "Ada"}, {}, TypeError, "the name 7 of a document must be a str, got int"),
+    "bytes": (b"Ada", {}, TypeError, "documents must be a str, or a sequence or mapping of str, got bytes"),
+    "nothing": (None, {}, TypeError, "documents must be a str, or a sequence or mapping of str, got NoneType"),
+    "read 0": ("Ada", {"read": 0}, ValueError, "read must be at least 1, got 0"),
+    "read all": ("Ada", {"read": "all"}, TypeError, "read must be an int, got str"),
+    "top_k 0": ("Ada", {"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
+    "a blank question": ("Ada", {"question": " "}, ValueError, "question must not be blank, got ' '"),
+    "a question that is not a text": ("Ada", {"question": None}, TypeError, "question must be a str, got NoneType"),
+}
+
+
+@pytest.mark.parametrize("given_documents, others, error, message", WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_named(shallow, given_documents, others, error, message):
+    with pytest.raises(error, match=message):
+        shallow.search(**{"question": "Who?", "documents": given_documents} | others)
+
+
+def test_documents_of_another_model_are_refused(embedded, cased):
+    with pytest.raises(ValueError, match="tokenised for a model with another vocabulary"):
+        embedded.search("Who?", cased.documents("Ada"))
+    with pytest.raises(ValueError, match=r"passages of at most 380 tokens, so that a question fits .*, got 381"):
+        embedded.search("Who?", Documents("Ada", embedded.tokenizer, 381))
+    assert embedded.search("Who?", Documents("Ada", embedded.tokenizer, 380))
+    with pytest.raises(TypeError, match="tokenizer must be a Tokenizer"):
+        Documents("Ada", None)
+    with pytest.raises(ValueError, match="passage_tokens must be at least 1, got 0"):
+        Documents("Ada", embedded.tokenizer, 0)
