@@ -1,64 +1,111 @@
-"""Answers in whole documents: how passages and weights were chosen, and what they reach.
+"""Answers in whole documents: what they reach, and how passages and weights were chosen.
 
-    python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 384 256 192 128]
-    python benchmarks/documents.py --squad dev-v1.1.json.gz [--questions 480] [--pipeline] [--model FOLDER]
+    python benchmarks/documents.py --squad dev-v1.1.json.gz [--questions 480] [--model FOLDER] [--pipeline]
+    python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 360 240 160]
 
-A document is an article: its paragraphs, with a blank line between two. Questions are drawn at random (--seed).
---tune prints exact match and F1 for every length of a passage and every PRIOR, on articles of the training file.
---squad prints, for documents.py as it is: exact match and F1 of the best answer in the question's own article, with all
-and with 8 passages read; in its own paragraph, beside a call of the pipeline; with all articles as documents, 16 passages
-read; and of two questions, one put to its own article and one to another, how often no_answer tells which (ROC AUC).
-Then, of the best answers with a score above some value, the share that are right (exact match), and how often an
-own article, another article, an own paragraph and another paragraph is said not to hold the answer.
---pipeline: also a call of the pipeline on the whole article, which takes long.
+A document is an article of the file: its paragraphs, with a blank line between two. Questions are drawn at random
+(--seed). "right paragraph" is the share of answers in the paragraph that the question was asked of.
+--squad: with documents.py as it is, a row each for the question's own article, reading all and 8 passages; its own
+paragraph, beside a call of the pipeline (with --pipeline for the article too, which takes long); and all articles as
+documents, reading 16 passages; how often "no answer" wins, which it should in another article and another
+paragraph; the ROC AUC of 1 - no_answer for own and other; and how many of the best answers above a score are right.
+--tune: the same scores for several lengths of passages, PRIOR and NEUTRAL.
 """
 
+import argparse
+import random
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from numpy_distilbert import Answer, Documents, QuestionAnswerer, documents
+from numpy_distilbert import Documents, QuestionAnswerer, documents
 from numpy_distilbert.documents import Found, Passage, Ranking
 from numpy_distilbert.files import read_json
 from numpy_distilbert.squad import exact, token_f1
 
-PRIORS = 0.0, 4.0, 8.0, 12.0, 16.0, 24.0
+CONSTANTS = documents.PRIOR, documents.NEUTRAL
+PRIORS = 0.0, 10.0, 20.0, 30.0
+NEUTRALS = 0.5, 0.6, 0.7
 SCORES = 0.5, 0.7, 0.9
+HEADING = "exact match     F1 right paragraph"
 Logits = dict[Passage, tuple[np.ndarray, np.ndarray]]
 
 
 class Asked(NamedTuple):
-    """A question of a SQuAD file: its article, its paragraph and its answers."""
+    """A question: its article, its paragraph and its answers; and another article, and a paragraph of that."""
 
     question: str
     article: int
     paragraph: str
     answers: list[str]
+    other: int
+    other_paragraph: str
 
 
-def read_articles(path: str) -> tuple[list[list[str]], list[Asked]]:
-    """The paragraphs of every article, and all questions."""
-    articles, asked = [], []
-    for number, article in enumerate(read_json(path)["data"]):
-        articles.append([paragraph["context"] for paragraph in article["paragraphs"]])
+def read_articles(path: str, chance: random.Random) -> tuple[list[str], list[Asked]]:
+    """The text of every article of a SQuAD file, and all questions."""
+    data = read_json(path)["data"]
+    articles = [[paragraph["context"] for paragraph in article["paragraphs"]] for article in data]
+    asked = []
+    for number, article in enumerate(data):
+        others = [i for i in range(len(articles)) if i != number]
         for paragraph in article["paragraphs"]:
             for entry in paragraph["qas"]:
                 answers = [answer["text"] for answer in entry["answers"]]
-                asked.append(Asked(entry["question"], number, paragraph["context"], answers))
-    return articles, asked
+                other = chance.choice(others)
+                elsewhere = other, chance.choice(articles[other])
+                asked.append(Asked(entry["question"], number, paragraph["context"], answers, *elsewhere))
+    return ["\n\n".join(paragraphs) for paragraphs in articles], asked
+
+
+class Tally:
+    """What was found for some questions: exact match, F1, whether in the right paragraph, score, no_answer."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+
+    def add(self, asked: Asked, found: Found) -> None:
+        """Take in what was found for a question."""
+        answer = found[0]
+        exact_match, f1 = (max(metric(answer.answer, given) for given in asked.answers) for metric in (exact, token_f1))
+        start = answer.context.find(asked.paragraph)
+        right = 0 <= start <= answer.start and answer.end <= start + len(asked.paragraph)
+        self.rows.append((exact_match, f1, right, answer.score, found.no_answer))
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Each of those for all questions, (5, questions)."""
+        return np.array(self.rows, float).T
+
+    @property
+    def unanswered(self) -> float:
+        """The share of questions for which "no answer" wins, in per cent."""
+        *_, scores, no_answer = self.columns
+        return float(100 * np.mean(no_answer >= scores))
+
+    def __str__(self) -> str:
+        exact_match, f1, right = 100 * self.columns[:3].mean(axis=1)
+        return f"{exact_match:11.1f} {f1:6.1f} {right:15.0f}"
+
+
+def area(own: Tally, other: Tally) -> float:
+    """The probability that no_answer is lower for one of own than for one of other, equal ones counted half."""
+    first, second = own.columns[4], other.columns[4][:, None]
+    return float(np.mean((first < second) + 0.5 * (first == second)))
+
+
+def counted(items: list[Asked]) -> Iterator[Asked]:
+    for done, item in enumerate(items, 1):
+        yield item
+        print(f"\r{done} of {len(items)}", end="\n" * (done == len(items)), file=sys.stderr, flush=True)
 
 
 def logits_of(qa: QuestionAnswerer, ranking: Ranking) -> Logits:
     """The logits of every passage that a ranking reads."""
-    windows = list(ranking.windows())
-    return dict(zip(ranking.passages, logits_in_batches(qa, windows), strict=True))
-
-
-def logits_in_batches(qa: QuestionAnswerer, windows: list[Any], size: int = 32) -> Iterator[Any]:
-    for first in range(0, len(windows), size):
-        yield from qa.logits([window.ids for window in windows[first : first + size]])
+    ids = [window.ids for window in ranking.windows()]
+    return dict(zip(ranking.passages, qa.logits(ids, batch_size=32), strict=True))
 
 
 def ranked(ranking: Ranking, logits: Logits) -> Found:
@@ -68,58 +115,84 @@ def ranked(ranking: Ranking, logits: Logits) -> Found:
     return ranking.result()
 
 
-class Tally:
-    """Exact match, F1 and the share of answers from the right paragraph, over some questions."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float]] = []
-
-    def add(self, asked: Asked, answer: Answer | None, right: bool) -> float:
-        """Take in an answer, None being the empty one. Returns whether it matches exactly."""
-        text = answer.answer if answer is not None else ""
-        scores = [max(metric(text, given) for given in asked.answers) for metric in (exact, token_f1)]
-        self.rows.append((*scores, float(right)))
-        return scores[0]
-
-    def __str__(self) -> str:
-        exact_match, f1, right = 100 * np.mean(self.rows, axis=0)
-        return f"{exact_match:11.1f} {f1:6.1f} {right:15.0f}"
-
-
-def in_paragraph(asked: Asked, answer: Answer | None) -> bool:
-    if answer is None:
-        return False
-    start = answer.context.find(asked.paragraph)
-    return start <= answer.start and answer.end <= start + len(asked.paragraph)
-
-
-def area(higher: Iterable[float], lower: Iterable[float]) -> float:
-    """The probability that one of higher is above one of lower, equal ones counted half (ROC AUC)."""
-    first, second = np.array(list(higher))[:, None], np.array(list(lower))
-    return float(np.mean((first > second) + 0.5 * (first == second)))
-
-
-def bar(done: int, total: int) -> None:
-    print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-
-HEADING = "exact match     F1 right paragraph"
-
-
-def tune(qa: QuestionAnswerer, articles: list[list[str]], sample: list[Asked], lengths: list[int]) -> None:
-    """Print a row for every length of a passage and every PRIOR."""
+def tune(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], lengths: list[int]) -> None:
+    """Print a row for every length of a passage and every PRIOR, and for every NEUTRAL how often "no answer" wins."""
     settings = qa.settings({})
-    print(f"{len(sample)} questions, each put to its article")
-    print(f"window  PRIOR   all: {HEADING}   8 passages: {HEADING}")
+    print(f"{len(sample)} questions\npassage  PRIOR    all: {HEADING}   8: {HEADING}    AUC")
+    weights = [(prior, CONSTANTS[1]) for prior in PRIORS] + [(CONSTANTS[0], neutral) for neutral in NEUTRALS]
     for length in lengths:
-        tallies = {(prior, read): Tally() for prior in PRIORS for read in (None, 8)}
-        for done, asked in enumerate(sample, 1):
-            texts = Documents("\n\n".join(articles[asked.article]), qa.tokenizer, length)
-            logits = logits_of(qa, Ranking(asked.question, texts, settings, 1, None))
-            for (prior, read), tally in tallies.items():
-                documents.PRIOR = prior
-                (answer,) = ranked(Ranking(asked.question, texts, settings, 1, read), logits)
-                tally.add(asked, answer, in_paragraph(asked, answer))
-            bar(done, len(sample))
+        tallies = {(*weight, kind): Tally() for weight in weights for kind in ("all", "8", "other")}
+        for asked in counted(sample):
+            for kinds, text in ((("all", "8"), articles[asked.article]), (("other",), articles[asked.other])):
+                texts = Documents(text, qa.tokenizer, length)
+                logits = logits_of(qa, Ranking(asked.question, texts, settings, 1, None))
+                for (prior, neutral, kind), tally in tallies.items():
+                    if kind in kinds:
+                        documents.PRIOR, documents.NEUTRAL = prior, neutral
+                        ranking = Ranking(asked.question, texts, settings, 1, None if kind == "all" else 8)
+                        tally.add(asked, ranked(ranking, logits))
         for prior in PRIORS:
-            print(f"{length:6} {prior:6.1f}  {tallies[prior, None]}  {tallies[prior, 8]}", flush=True)
+            whole, few, other = (tallies[prior, CONSTANTS[1], kind] for kind in ("all", "8", "other"))
+            print(f"{length:7} {prior:6.0f}         {whole}      {few}  {area(few, other):.3f}", flush=True)
+        for neutral in NEUTRALS:
+            own, other = (tallies[CONSTANTS[0], neutral, kind].unanswered for kind in ("8", "other"))
+            print(f"{length:7} {CONSTANTS[0]:6.0f}, NEUTRAL {neutral}: no answer in the own article {own:.1f} %, "
+                  f"in another {other:.1f} %", flush=True)  # fmt: skip
+
+
+def report(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], with_pipeline: bool) -> None:
+    """Print what documents.py reaches as it is."""
+    every = qa.documents(articles)
+    print(f"{len(sample)} questions, {len(articles)} articles, {len(every.passages)} passages")
+    tallies: dict[str, Tally] = {}
+    for asked in counted(sample):
+        own = articles[asked.article]
+        texts = qa.documents(own)
+        for name, text, read in (
+            ("own article, all", texts, None),
+            ("own article, 8", texts, 8),
+            ("another article, 8", articles[asked.other], 8),
+            ("all articles, 16", every, 16),
+            ("own paragraph", asked.paragraph, 8),
+            ("another paragraph", asked.other_paragraph, 8),
+        ):
+            tallies.setdefault(name, Tally()).add(asked, qa.search(asked.question, text, 1, read))
+        contexts = {"own paragraph, pipeline": asked.paragraph, "own article, pipeline": own}
+        for name, context in list(contexts.items())[: 1 + with_pipeline]:
+            tallies.setdefault(name, Tally()).add(asked, Found([qa(asked.question, context)], 0.0))
+    print(f"{'':24} {HEADING}   no answer wins")
+    for name, tally in tallies.items():
+        print(f"{name:24} {tally} {tally.unanswered:14.1f} %")
+    for text in ("article, 8", "paragraph"):
+        auc = area(tallies[f"own {text}"], tallies[f"another {text}"])
+        print(f"ROC AUC of 1 - no_answer, own {text} against another: {auc:.3f}")
+        exact_match, _, _, scores, _ = tallies[f"own {text}"].columns
+        for least in SCORES:
+            above = scores > least
+            share, right = 100 * above.mean(), 100 * exact_match[above].mean()
+            print(f"own {text}: {share:.0f} % have a score above {least}, {right:.0f} % of them match exactly")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    file = parser.add_mutually_exclusive_group(required=True)
+    file.add_argument("--squad", metavar="FILE")
+    file.add_argument("--tune", metavar="FILE")
+    parser.add_argument("--questions", type=int, metavar="N")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[360, 240, 160], metavar="TOKENS")
+    parser.add_argument("--model", metavar="FOLDER", help="default: the embedded checkpoint")
+    parser.add_argument("--pipeline", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    qa = QuestionAnswerer.from_pretrained(arguments.model)
+    chance = random.Random(arguments.seed)
+    articles, asked = read_articles(arguments.squad or arguments.tune, chance)
+    sample = chance.sample(asked, arguments.questions or (240 if arguments.tune else 480))
+    if arguments.tune:
+        tune(qa, articles, sample, arguments.lengths)
+    else:
+        report(qa, articles, sample, arguments.pipeline)
+
+
+if __name__ == "__main__":
+    main()

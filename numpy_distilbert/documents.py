@@ -3,11 +3,14 @@
 Documents are cut into passages. BM25 ranks them by the word pieces they share with the question, and the model reads
 the most promising. There, each span of whole words has a margin over "no answer", for which [CLS] stands:
 
-    m = start logit + end logit - both logits of [CLS] + PRIOR * (fit of the passage, from 0 to 1)
+    m = start logit + end logit - both logits of [CLS] + PRIOR * (fit - NEUTRAL)
 
-and over the spans of all passages that were read, score = exp(m) / (1 + sum of exp(m)). The 1 is "no answer". So the
-spans of different passages can be compared, which the pipeline's probabilities within a window cannot, and a text does
-not win because it is frequent.
+where fit, from 0 to 1, is what BM25 says of the passage. Over the spans of all passages that were read,
+
+    score = exp(m) / (1 + sum of exp(m))
+
+in which the 1 is "no answer". So the spans of different passages can be compared, as the pipeline's probabilities
+within a window cannot, and a text does not win because it is frequent. docs/documents.md says what that reaches.
 
 Sources: Devlin et al. 2018, section 4.3 (the margin); Clark and Gardner 2018 (one softmax over all passages); Robertson
 and Zaragoza 2009 (BM25).
@@ -26,9 +29,10 @@ from .inputs import Settings
 from .spans import Answer, disjoint_spans, word_margins
 from .tokenizer import Encoding, Pieces, Tokenizer
 
-PASSAGE_TOKENS = 192
-K1, B = 1.2, 0.75
-PRIOR = 8.0
+# Chosen on articles of SQuAD's training file by benchmarks/documents.py
+PASSAGE_TOKENS = 240
+PRIOR, NEUTRAL = 20.0, 0.6  # how much the fit of a passage counts, and the one that speaks neither for nor against it
+K1, B = 1.2, 0.75  # of BM25, as is usual
 WITHIN_A_WORD, BETWEEN_WORDS, SENTENCE, PARAGRAPH = range(4)  # places to cut, the best last
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s+|\n")
 BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
@@ -206,7 +210,7 @@ class Ranking:
         fit = scores / (bound or 1.0)  # 0 for a question without tokens
         chosen = np.sort(np.argsort(-fit, kind="stable")[:read])
         self.passages = [documents.passages[i] for i in chosen]
-        self._priors = PRIOR * fit[chosen]
+        self._priors = PRIOR * (fit[chosen] - NEUTRAL)
         self._n_read = 0
         self._last: Margins | None = None  # of the last passage, whose end the next one may repeat
         self._candidates: list[Candidate] = []

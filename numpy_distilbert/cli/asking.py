@@ -79,7 +79,7 @@ def _search(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argparse.
     documents = qa.documents(texts)
     if documents.unknown > MOSTLY_UNKNOWN:
         knows = " (English)" if arguments.model is None else ""
-        warn(f"{documents.unknown:.0%} of this text is unknown to this checkpoint{knows}.")
+        warn(f"{100 * documents.unknown:.0f} % of this text is unknown to this checkpoint{knows}.")
 
     def answer(question: str) -> str:
         try:
@@ -88,7 +88,7 @@ def _search(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argparse.
             clear_bar()
         if arguments.json:
             return json.dumps({"answers": found, "no_answer": found.no_answer})
-        lines = [] if found.best else ["Probably not in this text. Nearest:"]
+        lines = [] if found.best else ["Probably not in this text." + " Nearest:" * bool(found)]
         for nearest in found:
             place = f"{nearest.document}:{1 + nearest.context.count(chr(10), 0, nearest.start)}: "
             lines.append(_shown(nearest, place * (arguments.file is not None)))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 
 import pytest
 from conftest import posix
@@ -139,6 +140,119 @@ def test_the_sentence_of_an_answer(context, answer, colour, shown, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: colour)
     start = context.index(answer)
     assert _shown(Answer(0.1234, start, start + len(answer), context)) == shown
+
+
+@pytest.fixture
+def notes(tmp_path, monkeypatch):
+    """A working folder with texts, and what is not one."""
+    monkeypatch.chdir(tmp_path)
+    texts = {
+        "notes/tower.md": "# The tower\n\nIt is old.\nMaren Holt kept its log.\n",
+        "notes/deeper/boat.TXT": "Ove Lind built the boat.\n",
+        "notes/.hidden/secret.md": "Maren Holt kept a secret log.",
+        "notes/code.py": "print('Maren Holt kept the log')",
+        "bell.text": "The bell was rung on Sundays.",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_ask_reads_files_and_folders_and_says_where_the_answer_is(notes, capsys):
+    assert main(["ask", "Who kept the log?", "--file", "notes", "bell.text"]) == 0
+    answer, place = capsys.readouterr().out.splitlines()
+    assert answer.startswith("Maren Holt  (0.")
+    assert place == f"    {os.path.join('notes', 'tower.md')}:4: Maren Holt kept its log."
+    assert main(["ask", "When was the bell rung?", "--file", "notes", "bell.text", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert (answer["answer"], answer["document"]) == ("Sundays", "bell.text")
+
+
+def test_standard_input_may_be_one_of_the_files(notes, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\nThe lamp was lit in 1871."), encoding="utf-8"))
+    assert main(["ask", "When was the lamp lit?", "--file", "-", "bell.text"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "    standard input:2: The lamp was lit in 1871."
+
+
+def test_a_bad_file_in_a_folder_is_left_out_and_named(notes, capsys):
+    (notes / "notes" / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
+    (notes / "notes" / "blank.md").write_bytes(b"\n")
+    assert main(["ask", "Who kept the log?", "--file", "notes"]) == 0
+    output, errors = capsys.readouterr()
+    assert output.startswith("Maren Holt") and len(errors.splitlines()) == 2
+    assert "latin1.txt: not UTF-8 text (byte 3). Convert it first. It is left out." in errors
+    assert "blank.md must not be blank, got '\\n'. It is left out." in errors
+
+
+def test_a_text_that_does_not_answer_is_said_not_to(capsys):
+    assert main(["ask", "How many people live in Turin?", "--context", "Turin."]) == 0
+    assert capsys.readouterr().out.startswith("Probably not in this text. Nearest:\nTurin")
+    assert main(["ask", "Who?", "--context", "\0"]) == 0
+    assert capsys.readouterr().out == "Probably not in this text.\n"
+
+
+def test_pipeline_gives_the_answer_and_score_of_the_call(embedded, capsys):
+    expected = embedded(QUESTION, CONTEXT, top_k=2)
+    assert main(["ask", QUESTION, "--context", CONTEXT, "--pipeline", "--top-k", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    assert main(["ask", QUESTION, "--context", CONTEXT, "--pipeline"]) == 0
+    assert capsys.readouterr().out.startswith(f"Maren Holt  ({expected[0].score:.2f})\n")
+    assert main(["ask", "Who?", "--context", "\0", "--pipeline"]) == 0
+    assert capsys.readouterr().out == "(no answer)  (0.00)\n"
+
+
+def test_read_limits_the_passages(capsys):
+    context = " ".join(f"The {name} is of brass." for name in ("lamp", "bell", "door") * 99)
+    outputs = []
+    for read in ("1", "all"):
+        assert main(["ask", "What is the bell made of?", "--context", context, "--read", read, "--json"]) == 0
+        outputs.append(json.loads(capsys.readouterr().out)["answers"][0])
+    assert outputs[0]["answer"] == outputs[1]["answer"] == "brass" and outputs[0]["score"] > outputs[1]["score"]
+
+
+def test_interactive_asks_one_question_after_another_of_the_same_text(notes, monkeypatch, capsys):
+    questions = "Who kept the log?\n\n  Who built the boat? \nWhen?"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(questions.encode()), encoding="utf-8"))
+    assert main(["ask", "-i", "--file", "notes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Maren Holt") and lines[2].startswith("Ove Lind") and len(lines) in (6, 7)
+
+
+def test_interactive_on_a_terminal_has_a_prompt_and_ends_with_ctrl_d(notes):
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "numpy_distilbert", "ask", "-i", "--file", "notes"]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)
+    os.close(terminal)
+    shown = b""
+    for typed in (b"Who kept the log?\n", b"\x04"):  # each after a prompt: what is typed before it may be lost
+        while not shown.endswith(b"? "):
+            shown += os.read(controller, 4096)
+        shown += b"|"
+        os.write(controller, typed)
+    with suppress(OSError):  # how Linux tells that the other side is closed
+        while chunk := os.read(controller, 4096):
+            shown += chunk
+    os.close(controller)
+    assert (process.wait(timeout=120), process.stderr.read()) == (0, b"")
+    process.stderr.close()
+    assert shown.count(b"? ") == 2 and b"Maren Holt" in shown and shown.endswith(b"\r\n")
+
+
+def test_a_text_that_is_mostly_unknown_is_warned_of_once(monkeypatch, capsys):
+    text = "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35 " * 8 + "Ada lives in Turin."
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Who?\nWhere?\n"), encoding="utf-8"))
+    assert main(["ask", "-i", "--context", text]) == 0
+    errors = capsys.readouterr().err
+    assert errors == "numpy-distilbert: 62 % of this text is unknown to this checkpoint (English).\n"
+    main(["ask", "Who?", "--context", "Ada lives in Turin."])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_text_has_a_bar_on_a_terminal_which_goes_away():
+    shown = on_a_terminal("ask", "Who wrote it?", "--context", "It was grey. " * 1200 + CONTEXT, "--read", "all")
+    assert "passage 16 of " in shown and "\r" + " " * 79 + "\r" in shown and shown.rstrip().endswith("in pencil.")
 
 
 def test_ctrl_c_is_status_130(monkeypatch):
