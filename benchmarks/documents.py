@@ -1,7 +1,7 @@
 """Answers in whole documents: what they reach, and how passages and weights were chosen.
 
     python benchmarks/documents.py --squad dev-v1.1.json.gz [--questions 480] [--model FOLDER] [--pipeline]
-    python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 360 240 160]
+    python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 288 216 144]
 
 A document is an article of the file: its paragraphs, with a blank line between two. Questions are drawn at random
 (--seed). "right paragraph" is the share of answers in the paragraph that the question was asked of.
@@ -179,7 +179,7 @@ def main() -> None:
     file.add_argument("--squad", metavar="FILE")
     file.add_argument("--tune", metavar="FILE")
     parser.add_argument("--questions", type=int, metavar="N")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[360, 240, 160], metavar="TOKENS")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[288, 216, 144], metavar="TOKENS")
     parser.add_argument("--model", metavar="FOLDER", help="default: the embedded checkpoint")
     parser.add_argument("--pipeline", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

@@ -30,7 +30,7 @@ from .spans import Answer, disjoint_spans, word_margins
 from .tokenizer import Encoding, Pieces, Tokenizer
 
 # Chosen on articles of SQuAD's training file by benchmarks/documents.py
-PASSAGE_TOKENS = 240
+PASSAGE_TOKENS = 288
 PRIOR, NEUTRAL = 20.0, 0.6  # how much the fit of a passage counts, and the one that speaks neither for nor against it
 K1, B = 1.2, 0.75  # of BM25, as is usual
 WITHIN_A_WORD, BETWEEN_WORDS, SENTENCE, PARAGRAPH = range(4)  # places to cut, the best last

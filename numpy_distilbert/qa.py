@@ -141,7 +141,7 @@ class QuestionAnswerer:
         """Documents to ask this model many times, see search(). Raises TypeError or ValueError as that."""
         longest = self.settings({}).max_seq_len
         if not isinstance(documents, Documents):
-            return Documents(documents, self.tokenizer, min(PASSAGE_TOKENS, 5 * longest // 8))
+            return Documents(documents, self.tokenizer, min(PASSAGE_TOKENS, 3 * longest // 4))
         if documents.tokenizer.vocab != self.tokenizer.vocab:
             raise ValueError("documents were tokenised for a model with another vocabulary. Make them with this one's.")
         if documents.passage_tokens > longest - MIN_WINDOW:
