@@ -1,6 +1,7 @@
 """Answers in whole documents: what they reach, and how passages and weights were chosen.
 
     python benchmarks/documents.py --squad dev-v1.1.json.gz [--questions 480] [--model FOLDER] [--pipeline]
+    python benchmarks/documents.py --time dev-v1.1.json.gz [--model FOLDER]
     python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 288 216 144]
 
 A document is an article of the file: its paragraphs, with a blank line between two. Questions are drawn at random
@@ -9,13 +10,17 @@ A document is an article of the file: its paragraphs, with a blank line between 
 paragraph, beside a call of the pipeline (with --pipeline for the article too, which takes long); and all articles as
 documents, reading 16 passages; how often "no answer" wins, which it should in another article and another
 paragraph; the ROC AUC of 1 - no_answer for own and other; and how many of the best answers above a score are right.
+--time: what a text of 300 kB takes: making Documents of it beside tokenizing it, and a question that reads 8 passages
+beside one that reads all, and one by the pipeline (median of 3 rounds, in turn).
 --tune: the same scores for several lengths of passages, PRIOR and NEUTRAL.
 """
 
 import argparse
 import random
+import statistics
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -173,10 +178,36 @@ def report(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], with_
             print(f"own {text}: {share:.0f} % have a score above {least}, {right:.0f} % of them match exactly")
 
 
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def times(qa: QuestionAnswerer, articles: list[str], question: str) -> None:
+    """Print what a long text takes."""
+    text = "\n\n".join(articles)[:300_000]
+    calls = {
+        "tokenized": lambda: qa.tokenizer(text),
+        "Documents": lambda: qa.documents(text),
+        "8 passages": lambda: qa.search(question, text, read=8),
+        "all passages": lambda: qa.search(question, text, read=None),
+        "pipeline": lambda: qa(question, text),
+    }
+    taken = {name: statistics.median(rounds) for name, rounds in zip(
+        calls, zip(*[[seconds(call) for call in calls.values()] for _ in range(3)], strict=True), strict=True
+    )}  # fmt: skip
+    print(f"{len(text)} characters, {len(qa.documents(text).passages)} passages")
+    for name, median in taken.items():
+        print(f"{name:12} {median:7.2f} s, of all passages {median / taken['all passages']:.3f}")
+    print(f"Documents, of tokenizing {taken['Documents'] / taken['tokenized']:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     file = parser.add_mutually_exclusive_group(required=True)
     file.add_argument("--squad", metavar="FILE")
+    file.add_argument("--time", metavar="FILE")
     file.add_argument("--tune", metavar="FILE")
     parser.add_argument("--questions", type=int, metavar="N")
     parser.add_argument("--lengths", type=int, nargs="+", default=[288, 216, 144], metavar="TOKENS")
@@ -186,9 +217,11 @@ def main() -> None:
     arguments = parser.parse_args()
     qa = QuestionAnswerer.from_pretrained(arguments.model)
     chance = random.Random(arguments.seed)
-    articles, asked = read_articles(arguments.squad or arguments.tune, chance)
+    articles, asked = read_articles(arguments.squad or arguments.time or arguments.tune, chance)
     sample = chance.sample(asked, arguments.questions or (240 if arguments.tune else 480))
-    if arguments.tune:
+    if arguments.time:
+        times(qa, articles, sample[0].question)
+    elif arguments.tune:
         tune(qa, articles, sample, arguments.lengths)
     else:
         report(qa, articles, sample, arguments.pipeline)

@@ -5,7 +5,7 @@
 The first two are a float32 checkpoint of the published shape (--model: another one) being loaded, with the time that
 takes once the file is in the system's cache, and answering a question of 384 tokens. The others are a document of that
 many megabytes, and one of a fifth of them, on a small random checkpoint, as the document's share does not depend on the
-model: tokenized, and answered. Runs on Linux.
+model: tokenized, answered, and searched, reading all passages; and 10,000 documents of 2 kB, searched. Runs on Linux.
 """
 
 import argparse
@@ -67,13 +67,33 @@ def tokenize(folder: Path, megabytes: float) -> None:
     QuestionAnswerer.from_pretrained(folder).tokenizer(document(megabytes))
 
 
+def search(folder: Path, megabytes: float) -> None:
+    from numpy_distilbert import QuestionAnswerer
+
+    QuestionAnswerer.from_pretrained(folder).search("What was lost?", document(megabytes), read=None)
+
+
+def search_many(folder: Path, megabytes: float) -> None:
+    from numpy_distilbert import QuestionAnswerer
+
+    texts = [document(0.002)] * int(megabytes / 0.002)
+    QuestionAnswerer.from_pretrained(folder).search("What was lost?", texts)
+
+
 def answer(folder: Path, megabytes: float) -> None:
     from numpy_distilbert import QuestionAnswerer
 
     QuestionAnswerer.from_pretrained(folder)(question="What was lost?", context=document(megabytes))
 
 
-TASKS = {"load": load, "forward": forward, "tokenize": tokenize, "answer": answer}
+TASKS = {
+    "load": load,
+    "forward": forward,
+    "tokenize": tokenize,
+    "answer": answer,
+    "search": search,
+    "search_many": search_many,
+}
 
 
 def measured(task: str, folder: Path, megabytes: float = 0.0) -> float:
@@ -113,6 +133,8 @@ def main() -> None:
             tokenized, answered = measured("tokenize", small, megabytes), measured("answer", small, megabytes)
             beyond.append(answered - tokenized)
             print(f"{megabytes:.1f} MB document, tokenized {tokenized:6.0f}, answered {answered:6.0f}")
+        print(f"searched, all passages: {measured('search', small, arguments.megabytes):.0f}")
+        print(f"searched, 10,000 documents of 2 kB: {measured('search_many', small, 20.0):.0f}")
         print(f"answered beyond tokenized: {beyond[0]:.0f} and {beyond[1]:.0f}")
 
 

@@ -7,13 +7,14 @@
 
 The way from a text to its answer, in the order to read it: tokenizer (text to windows of token ids), kernels (linear,
 gelu, softmax, layer_norm, attention: each its formula), parameters (what a model is made of), encoder (the paper's
-blocks), model (heads, outputs, batches), spans (logits to answers), qa (QuestionAnswerer, pipeline). Beside it: inputs
-(forms of a question, options), squad (files, exact match, F1), vectors (texts to vectors), arguments (checks), files
-(written whole or not at all). Below, knowing no model: unicode, checkpoint, runtime. Built on it: training, lab,
-batch, service, cli. tests/test_architecture.py says who may import whom.
+blocks), model (heads, outputs, batches), spans (logits to answers), documents (which passages of whole documents to
+read, and whose answer wins), qa (QuestionAnswerer, pipeline). Beside it: inputs (forms of a question, options), squad
+(files, exact match, F1), vectors (texts to vectors), arguments (checks), files (written whole or not at all). Below,
+knowing no model: unicode, checkpoint, runtime. Built on it: training, lab, batch, service, cli.
+tests/test_architecture.py says who may import whom.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 from .checkpoint import Checkpoint, CheckpointError
 from .documents import Documents

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from numpy_distilbert import Answer, QuestionAnswerer, pipeline
+from numpy_distilbert.documents import Found
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -17,6 +18,10 @@ def calls(qa: QuestionAnswerer, items: Iterator[dict[str, str]]) -> None:
     assert_type(qa(items), Iterator[Answer])
     assert_type(qa("Who?", "Ada.").start, int)
     assert_type(pipeline("question-answering", top_k=3), QuestionAnswerer)
+    assert_type(qa.search("Who?", ["Ada."]), Found)
+    assert_type(qa.search("Who?", {"a": "Ada."}).best, Answer | None)
+    assert_type(qa.search("Who?", qa.documents("Ada."))[0].score, float)
+    qa.search("Who?", {1: "Ada."})  # type: ignore[dict-item]
     qa("Who?", "Ada.", topk=3)  # type: ignore[call-overload]
     qa("Who?", "Ada.", align_to_words="no")  # type: ignore[call-overload]
     pipeline("question-answering", topk=3)  # type: ignore[call-arg]

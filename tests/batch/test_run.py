@@ -24,7 +24,7 @@ from conftest import forks, posix
 
 from numpy_distilbert.batch import engines, readers
 from numpy_distilbert.batch import run as batch_run
-from numpy_distilbert.batch.engines import ModelSource
+from numpy_distilbert.batch.engines import Answering, ModelSource
 from numpy_distilbert.batch.run import Summary, answer_file
 from numpy_distilbert.cli import batching, main
 
@@ -121,6 +121,46 @@ def test_each_row_has_its_fields_and_the_answer_of_the_pipeline(example, model):
         some, engines.load(model)([{name: row[name] for name in ("question", "context")} for row in some]), strict=True
     ):
         assert {name: got[name] for name in answer} == answer | {"score": pytest.approx(answer["score"], abs=1e-5)}
+
+
+def test_the_empty_answer_may_compete(tmp_path, run, shallow):
+    rows = [{"question": f"Who {i}?", "context": text} for i, text in enumerate(("Ada", "\0", "Ada and Bo " * 30))]
+    run(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", how=Answering(no_answer=True))
+    expected = [shallow(row, handle_impossible_answer=True) for row in rows]
+    assert [row["answer"] for row in read(tmp_path / "out.jsonl")] == [answer.answer for answer in expected]
+    scores = [row["score"] for row in read(tmp_path / "out.jsonl")]
+    assert scores == pytest.approx([answer.score for answer in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("no_answer", [False, True])
+def test_long_contexts_are_searched_in_the_passages_asked_for(tmp_path, run, shallow, no_answer):
+    sea = "The sea was grey and it rained. " * 200
+    rows = [
+        {"question": "Who was the harbour master?", "context": f"{sea}The harbour master was Ove Lind. {sea}"},
+        {"question": "Who?", "context": "\0"},
+        {"question": "What was grey?", "context": sea},
+    ]
+    run(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", how=Answering(no_answer, read=2))
+    for row in read(tmp_path / "out.jsonl"):
+        found = shallow.search(row["question"], row["context"], top_k=1, read=2)
+        score, start, end = row["score"], row["start"], row["end"]
+        assert row["answer"] == row["context"][start:end]
+        if not found or (no_answer and found.best is None):
+            assert (row["answer"], score) == ("", pytest.approx(found.no_answer * no_answer, abs=1e-5))
+        else:
+            assert (row["answer"], start) == (found[0].answer, found[0].start)
+            assert score == pytest.approx(found[0].score, abs=1e-5)
+
+
+def test_a_run_is_not_resumed_with_other_options(tmp_path, run, monkeypatch):
+    source, output = write(tmp_path / "in.jsonl", [*questions(70)]), tmp_path / "out.jsonl"
+    monkeypatch.setattr("numpy_distilbert.batch.run.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(source, output)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="is of another input, model, version or options"):
+        run(source, output, resume=True, how=Answering(read=4))
+    assert run(source, output, resume=True).kept == 70
 
 
 @pytest.mark.parametrize("cores", [1, 3])
@@ -391,7 +431,7 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, r
     ):
         run(source, output)
     write(source, questions(6))
-    with pytest.raises(ValueError, match="is of another input, model or version"):
+    with pytest.raises(ValueError, match="is of another input, model, version or options"):
         run(source, output, resume=True)
 
 
@@ -647,6 +687,7 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
         (["IN", "-o", "IN/out.jsonl"], "Not a directory"),
         (["none.jsonl", "-o", "out.jsonl"], "none.jsonl: cannot be read"),
         (["IN", "-o", "out.jsonl", "--workers", "0"], "--workers must be at least 1"),
+        (["IN", "-o", "out.jsonl", "--read", "0"], "--read must be at least 1"),
         (["IN", "-o", "out.jsonl", "--workers", "2", "--scheduler", "tcp://a:1"], "not allowed with argument"),
         (["IN", "-o", "out.jsonl", "--scheduler", "nonsense://"], "nonsense://: no scheduler answers there"),
         (["IN", "-o", "out.jsonl", "--model", "nowhere/at/all"], "nowhere/at/all"),
