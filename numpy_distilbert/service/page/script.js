@@ -103,7 +103,7 @@ function cut(string) {
 }
 
 function percent(share) {
-  return share < 0.0001 ? "below 0.01 %" : `${(100 * share).toFixed(share < 0.01 ? 2 : 1)} %`;
+  return share < 0.0001 ? "< 0.01 %" : `${(100 * share).toFixed(share < 0.01 ? 2 : 1)} %`;
 }
 
 // The text, with its words as they are told and one answer marked.
