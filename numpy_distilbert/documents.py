@@ -79,6 +79,12 @@ class Documents:
     def __repr__(self) -> str:
         return f"Documents({len(self.texts)} texts, {len(self.passages)} passages, {len(self.ids)} tokens)"
 
+    def fit(self, terms: Iterable[int]) -> Array:
+        """How well each passage fits a question, from 0 to 1, (passages,): see bm25(). terms: its token ids."""
+        places = np.array([passage[1:] for passage in self.passages], int).reshape(-1, 2)
+        scores, bound = bm25(terms, self.ids, *places.T)
+        return scores / (bound or 1.0)  # 0 for a question without tokens
+
     @property
     def unknown(self) -> float:
         """The share of their tokens that are [UNK]."""
@@ -205,9 +211,7 @@ class Ranking:
         self._top_k, self._progress = check_integer("top_k", top_k, 1), progress
         longest = min(settings.max_question_len, settings.max_seq_len - 3 - documents.passage_tokens)
         self._question = documents.tokenizer.pieces(question).slice(0, longest)
-        places = np.array([passage[1:] for passage in documents.passages], int).reshape(-1, 2)
-        scores, bound = bm25(self._question.ids, documents.ids, *places.T)
-        fit = scores / (bound or 1.0)  # 0 for a question without tokens
+        fit = documents.fit(self._question.ids)
         chosen = np.sort(np.argsort(-fit, kind="stable")[:read])
         self.passages = [documents.passages[i] for i in chosen]
         self._priors = PRIOR * (fit[chosen] - NEUTRAL)

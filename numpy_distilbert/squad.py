@@ -25,6 +25,7 @@ class Question(NamedTuple):
     context: str
     answers: list[str]
     starts: list[int | None]  # where each begins in the context, if the file says so
+    article: int = 0  # number of the article that the context is from
 
 
 class Scores(NamedTuple):
@@ -49,12 +50,14 @@ def read_questions(path: str | PathLike[str], left_out: list[str] | None = None)
         warnings.warn(f"{path}: version is {file.get('version')!r}, needs '1.1'.", stacklevel=2)
     questions = []
     try:
-        for article in file["data"]:
+        for number, article in enumerate(file["data"]):
             for paragraph in article["paragraphs"]:
                 for entry in paragraph["qas"]:
                     answers = [answer["text"] for answer in entry["answers"]]
                     starts = [answer.get("answer_start") for answer in entry["answers"]]
-                    questions.append(Question(entry["id"], entry["question"], paragraph["context"], answers, starts))
+                    questions.append(
+                        Question(entry["id"], entry["question"], paragraph["context"], answers, starts, number)
+                    )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not as SQuAD v1.1 has it after {len(questions)} questions ({error!r}).") from error
     kept = []

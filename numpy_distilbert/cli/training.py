@@ -42,7 +42,8 @@ def add_verbs(verbs: Verbs) -> None:
         ("lr", float, "the highest learning rate"),
         ("batch-tokens", int, "tokens to a step"),
         ("dropout", float, "rate of dropout, from 0 to less than 1"),
-        ("seed", int, "for order and dropout"),
+        ("negatives", float, "windows to add whose question belongs to another passage, as a share of the others"),
+        ("seed", int, "for order, dropout and negatives"),
     ):
         default = data.Hyperparameters._field_defaults[name.replace("-", "_")]
         verb.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
@@ -75,10 +76,14 @@ def _distill(arguments: argparse.Namespace) -> Result:
         data.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
         return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
     windows = data.with_teachers(ids, answers, [data.read_logits(path, ids) for path in arguments.teacher])
+    negatives = data.negative_windows(questions, qa, round(arguments.negatives * len(ids)), arguments.seed)
+    if arguments.negatives and not negatives:
+        raise ValueError(f"{arguments.file}: has no passage without the answer for --negatives. Leave it out.")
+    windows += [data.Example(window, (0, 0)) for window in negatives]
     about = hyperparameters._asdict() | {
         "questions": len(questions) - len(misplaced),
-        "tokens_sha256": data.integers_sha256(ids),
-        "answers_sha256": data.integers_sha256([np.array(answer) for answer in answers]),
+        "tokens_sha256": data.integers_sha256([window.ids for window in windows]),
+        "answers_sha256": data.integers_sha256([np.array(window.answer) for window in windows]),
         "init_sha256": list(source.sha256.values()),
         "teacher_sha256": [hub.sha256(Path(path)) for path in arguments.teacher],
     }

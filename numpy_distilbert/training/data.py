@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from ..arguments import Array, Ids, check_integer
 from ..checkpoint.tensors import open_tensors, write_tensors
+from ..documents import Documents
 from ..files import write_whole
 from ..qa import QuestionAnswerer
 from ..squad import Question
 from ..tokenizer import Encoding
+
+NEGATIVES = 1  # the stream of random numbers they are drawn from, beside those of order and dropout
+DRAWS = 20  # of a random passage, before a question is given up
 
 
 class Hyperparameters(NamedTuple):
@@ -22,7 +26,7 @@ class Hyperparameters(NamedTuple):
 
     epochs: passes over all windows; lr: the highest learning rate, after a linear warm-up and before a linear decay to
     0; batch_tokens: tokens in a step; alpha, temperature: see Loss; dropout: its rate; freeze_words: leave the word
-    embeddings as they are.
+    embeddings as they are; negatives: how many windows without the answer are added, as a share of the others.
     """
 
     epochs: int = 1
@@ -33,6 +37,7 @@ class Hyperparameters(NamedTuple):
     temperature: float = 2.0
     dropout: float = 0.1
     freeze_words: bool = False
+    negatives: float = 0.0
 
     def check(self) -> None:
         """Raise ValueError or TypeError that names the value and what it must be."""
@@ -43,6 +48,7 @@ class Hyperparameters(NamedTuple):
             ("alpha", 0 <= self.alpha <= 1, "from 0 to 1"),
             ("temperature", 0 < self.temperature < math.inf, "more than 0"),
             ("dropout", 0 <= self.dropout < 1, "from 0 to less than 1"),
+            ("negatives", 0 <= self.negatives < math.inf, "at least 0"),
         ):
             if not fits:
                 raise ValueError(f"{name} must be {needed}, got {getattr(self, name):g}.")
@@ -80,6 +86,42 @@ def training_windows(
         else:
             bad.append(question.id)
     return windows, answers, bad
+
+
+def negative_windows(questions: Sequence[Question], qa: QuestionAnswerer, count: int, seed: int) -> list[Ids]:
+    """Token ids of count windows, each a question with another passage, which does not hold the answer's text.
+
+    Half of the passages are those of the same article that BM25 ranks first for the question, half are drawn at random
+    from the whole file; of a passage that is longer than a window, one window is drawn. Questions follow in a
+    random order, again from the first after the last. Empty if there are no such passages.
+    Sources: Devlin et al. 2018, section 4.3; Clark and Gardner 2018, section 3 (passages of the same document).
+    """
+    random = np.random.default_rng([seed, NEGATIVES])
+    passages: dict[int, dict[str, None]] = {}  # of every article
+    for question in questions:
+        passages.setdefault(question.article, {})[question.context] = None
+    texts = {article: Documents(list(contexts), qa.tokenizer, 2**31 - 1) for article, contexts in passages.items()}
+    everything = [context for contexts in passages.values() for context in contexts]
+
+    def candidates(question: Question, same_article: bool) -> Iterator[str]:
+        if same_article:
+            article = texts[question.article]
+            for i in np.argsort(-article.fit(qa.tokenizer.pieces(question.question).ids), kind="stable").tolist():
+                yield article.texts[article.passages[i].document]
+        for i in random.integers(len(everything), size=DRAWS):
+            yield everything[i]
+
+    order = np.resize(random.permutation(len(questions)), count)
+    hard = random.permutation(np.arange(count) % 2 == 0)
+    windows: list[Ids] = []
+    for i, same_article in zip(order.tolist(), hard.tolist(), strict=True):
+        question, answer = questions[i], questions[i].answers[0].strip().lower()
+        for passage in candidates(question, same_article):
+            if passage != question.context and answer not in passage.lower():
+                read = list(qa.windows(question.question, passage, qa.settings({})))
+                windows.append(np.array(read[random.integers(len(read))].ids, np.int32))
+                break
+    return windows
 
 
 def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int] | None:

@@ -339,6 +339,87 @@ def test_windows_are_those_that_questions_are_answered_in(embedded):
     assert max(map(len, ids)) == 128
 
 
+TOWNS = [  # two articles, each of three paragraphs with a question and its answer
+    [
+        ("Who kept the log of the tower?", "Maren Holt kept the log of the tower.", "Maren Holt"),
+        ("When was the lamp lit?", "The lamp of the tower was lit in 1871, and the log began.", "1871"),
+        ("Who repaired the tower?", "After the storm the tower was repaired by Maren Holt and her sons.", "Maren Holt"),
+    ],
+    [
+        ("Who built the boat?", "Ove Lind built the boat of oak.", "Ove Lind"),
+        ("What is the boat made of?", "The boat was launched on a Sunday.", "Sunday"),
+        ("Where was the boat launched?", "It was launched at the north quay, in the rain.", "the north quay"),
+    ],
+]
+QUESTIONS = [
+    Question(f"{article}.{i}", asked, context, [answer], [context.index(answer)], article)
+    for article, town in enumerate(TOWNS)
+    for i, (asked, context, answer) in enumerate(town)
+]
+
+
+def negatives(qa, count, seed=0):
+    """The question and the passage of each negative window, as the tokenizer reads them back."""
+    decoded = [qa.tokenizer.decode(ids.tolist(), False) for ids in data.negative_windows(QUESTIONS, qa, count, seed)]
+    return [tuple(text.removeprefix("[CLS] ").removesuffix(" [SEP]").split(" [SEP] ")) for text in decoded]
+
+
+def plain(qa, text):
+    return qa.tokenizer.decode(qa.tokenizer(text).ids)
+
+
+def test_a_negative_does_not_hold_the_answer(embedded):
+    asked = {plain(embedded, q.question): q for q in QUESTIONS}
+    passages = {plain(embedded, q.context): q for q in QUESTIONS}
+    found = negatives(embedded, 200)
+    assert len(found) == 200 and {question for question, _ in found} == asked.keys()
+    for question, passage in found:
+        assert asked[question].answers[0] not in passages[passage].context
+
+
+def test_half_of_the_negatives_are_of_the_best_other_passage_of_the_article(embedded):
+    found = negatives(embedded, 200)
+    best = {  # those that share most with the question, but the right one and those with the answer
+        "Who kept the log of the tower?": "The lamp of the tower was lit in 1871, and the log began.",
+        "When was the lamp lit?": "After the storm the tower was repaired by Maren Holt and her sons.",
+        "Who repaired the tower?": "The lamp of the tower was lit in 1871, and the log began.",
+        "Who built the boat?": "The boat was launched on a Sunday.",
+        "What is the boat made of?": "Ove Lind built the boat of oak.",
+        "Where was the boat launched?": "The boat was launched on a Sunday.",
+    }
+    hardest = {(plain(embedded, q), plain(embedded, passage)) for q, passage in best.items()}
+    assert hardest < set(found)  # the others are drawn at random
+    assert 100 <= sum(one in hardest for one in found) <= 150
+
+
+def test_negatives_are_drawn_by_the_seed(embedded):
+    assert negatives(embedded, 50) == negatives(embedded, 50) != negatives(embedded, 50, seed=1)
+
+
+def test_a_file_of_one_passage_has_no_negatives(embedded):
+    assert data.negative_windows(QUESTIONS[:1] * 3, embedded, 5, 0) == []
+
+
+def test_training_takes_in_its_negatives(distill, tmp_path, capsys, monkeypatch):
+    entries = [
+        {"id": q.id, "question": q.question, "answers": [{"text": q.answers[0], "answer_start": q.starts[0]}]}
+        for q in QUESTIONS
+    ]
+    paragraphs = [{"context": q.context, "qas": [entry]} for q, entry in zip(QUESTIONS, entries, strict=True)]
+    squad_file = {"version": "1.1", "data": [{"paragraphs": paragraphs[:3]}, {"paragraphs": paragraphs[3:]}]}
+    (tmp_path / "squad.json").write_text(json.dumps(squad_file), encoding="utf-8")
+    seen = []
+    monkeypatch.setattr(cli_training, "train", lambda model, windows, *_: seen.append(windows) or iter(()))
+    assert distill("--out", tmp_path / "new", "--negatives", 0.5, "--seed", 3) == 0
+    assert distill("--out", tmp_path / "none") == 0
+    with_negatives, without = seen
+    assert len(without) == 6 and len(with_negatives) == 9
+    assert [window.answer for window in with_negatives[6:]] == [(0, 0)] * 3
+    assert [window.ids.tolist() for window in with_negatives[:6]] == [window.ids.tolist() for window in without]
+    about, other = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("new", "none"))
+    assert about["negatives"] == 0.5 and about["tokens_sha256"] != other["tokens_sha256"]
+
+
 def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
     """Each thread has its own windows, gradient and loss."""
     monkeypatch.setattr(threads, "THREADED_FROM", 0)
@@ -848,6 +929,8 @@ def test_a_teacher_that_does_not_fit_is_named(change, message, distill, tmp_path
         (["--dropout", "1"], "dropout must be from 0 to less than 1"),
         (["--epochs", "0"], "epochs must be at least 1"),
         (["--batch-tokens", "0"], "batch_tokens must be at least 1"),
+        (["--negatives", "-1"], "negatives must be at least 0, got -1"),
+        (["--negatives", "0.5"], "has no passage without the answer for --negatives. Leave it out."),
         (["--seed", "-1"], "seed must be at least 0"),
         (["--save-every", "0"], "--save-every must be at least 1"),
         (["--limit", "0"], "--limit must be at least 1"),
