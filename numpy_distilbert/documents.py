@@ -170,6 +170,19 @@ def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array
     return scores, bound
 
 
+class Calibration(NamedTuple):
+    """What makes scores of a checkpoint probabilities: m becomes (m - offset) / temperature.
+
+    Fitted by training.calibration, stored in its calibration.json. Source: Guo et al. 2017, section 4.2 (temperature).
+    """
+
+    temperature: float = 1.0
+    offset: float = 0.0
+
+
+UNCALIBRATED = Calibration()
+
+
 class Margins(NamedTuple):
     """The spans of a passage: see word_margins(). document: its name; first_word: number of its first word there."""
 
@@ -199,15 +212,16 @@ class Ranking:
         question: str,
         documents: Documents,
         settings: Settings,
+        calibration: Calibration,
         top_k: int,
         read: int | None,
         progress: Callable[[int, int], object] = lambda *_: None,
     ) -> None:
-        """settings: how the QuestionAnswerer answers; the others, and what is raised: see its search()."""
+        """settings, calibration: of the QuestionAnswerer; the others, and what is raised: see its search()."""
         check_not_blank("question", question)
         if read is not None:
             check_integer("read", read, 1)
-        self._documents, self._max_answer_len = documents, settings.max_answer_len
+        self._documents, self._max_answer_len, self._calibration = documents, settings.max_answer_len, calibration
         self._top_k, self._progress = check_integer("top_k", top_k, 1), progress
         longest = min(settings.max_question_len, settings.max_seq_len - 3 - documents.passage_tokens)
         self._question = documents.tokenizer.pieces(question).slice(0, longest)
@@ -237,6 +251,8 @@ class Ranking:
         context = slice(len(window) - 1 - len(words), -1)
         spans = word_margins(start_logits[context], end_logits[context], first, last, self._max_answer_len)
         spans += self._priors[self._n_read] - float(start_logits[0]) - float(end_logits[0])
+        spans -= self._calibration.offset
+        spans /= self._calibration.temperature
         margins = Margins(document, int(words[0]), spans, offsets[first, 0], offsets[last, 1])
         before, self._last = self._last, margins
         if before is not None:

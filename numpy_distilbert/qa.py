@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .arguments import Array, check_type
 from .checkpoint import Checkpoint, CheckpointError
-from .documents import PASSAGE_TOKENS, Documents, Found, Ranking
+from .documents import PASSAGE_TOKENS, UNCALIBRATED, Calibration, Documents, Found, Ranking
 from .inputs import Options, OtherOptions, Pair, Settings, read_inputs, read_options
 from .model import DistilBertForQuestionAnswering, QuestionAnsweringOutput, pad
 from .spans import Answer, best_spans, span_probabilities, token_span, word_span
@@ -37,9 +37,13 @@ class QuestionAnswerer:
     """A model and its tokenizer: questions and contexts in, answers out. It may be shared by threads."""
 
     def __init__(
-        self, model: DistilBertForQuestionAnswering, tokenizer: Tokenizer, **options: "Unpack[Options]"
+        self,
+        model: DistilBertForQuestionAnswering,
+        tokenizer: Tokenizer,
+        calibration: Calibration = UNCALIBRATED,
+        **options: "Unpack[Options]",
     ) -> None:
-        """options: the defaults of calls, see inputs.Options.
+        """calibration: of the scores of search(); options: the defaults of calls, see inputs.Options.
 
         Raises CheckpointError if the vocabulary has ids that the model has no embedding for, TypeError if model or
         tokenizer are something else, TypeError or ValueError for an option as in a call.
@@ -52,7 +56,7 @@ class QuestionAnswerer:
                 f"The vocabulary goes up to id {highest}, the model's vocab_size is {model.config.vocab_size}. "
                 "The tokenizer and the weights are not of the same model."
             )
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.calibration = model, tokenizer, calibration
         self._defaults: dict[str, Any] = dict(options)
         self.settings({})  # raises for a bad one now, not with the first question
 
@@ -76,7 +80,8 @@ class QuestionAnswerer:
         """
         checkpoint = Checkpoint(path, revision)
         model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype)
-        return cls(model, Tokenizer.from_pretrained(checkpoint, split_special_tokens=split_special_tokens))
+        tokenizer = Tokenizer.from_pretrained(checkpoint, split_special_tokens=split_special_tokens)
+        return cls(model, tokenizer, Calibration(**checkpoint.calibration))
 
     @overload
     def __call__(self, question: str, context: str, **options: "Unpack[OtherOptions]") -> Answer: ...
@@ -133,7 +138,7 @@ class QuestionAnswerer:
         Raises TypeError or ValueError that names the argument and what it must be; CheckpointError as a call.
         """
         settings = self.settings({})
-        ranking = Ranking(question, self.documents(documents), settings, top_k, read, progress)
+        ranking = Ranking(question, self.documents(documents), settings, self.calibration, top_k, read, progress)
         found: Found = next(self.results(iter([(ranking, ranking.windows())]), settings.batch_size))
         return found
 
@@ -286,8 +291,10 @@ def pipeline(
     precision = "float32" if asked is None else getattr(asked, "__name__", str(asked)).removeprefix("torch.")
     if precision not in PRECISIONS:
         raise ValueError(f"dtype must be 'float32', 'float64' or 'auto', got {asked!r}: the model computes in those.")
+    calibration = UNCALIBRATED
     if model is None or isinstance(model, (str, PathLike, Checkpoint)):
         checkpoint = Checkpoint(model, revision)
+        calibration = Calibration(**checkpoint.calibration)
         if tokenizer is None or tokenizer == model:
             tokenizer = checkpoint
         model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=PRECISIONS[precision])
@@ -301,4 +308,4 @@ def pipeline(
         tokenizer = Tokenizer.from_pretrained(tokenizer, split_special_tokens=split_special_tokens)
     elif split_special_tokens is not None:
         raise TypeError("split_special_tokens is a setting of the tokenizer. Give it where that is loaded.")
-    return QuestionAnswerer(model, cast(Tokenizer, tokenizer), **options)  # which refuses None
+    return QuestionAnswerer(model, cast(Tokenizer, tokenizer), calibration, **options)  # which refuses None

@@ -81,7 +81,7 @@ def answer_block(model: ModelSource, how: Answering, pairs: list[Pair]) -> list[
             asked: Iterator[Any] = ({"question": q, "context": c} for q, c in pairs)
             return [dict(answer) for answer in qa(asked, handle_impossible_answer=how.no_answer)]
         settings = qa.settings({})
-        rankings = (Ranking(q, qa.documents(c), settings, 1, how.read) for q, c in pairs)
+        rankings = (Ranking(q, qa.documents(c), settings, qa.calibration, 1, how.read) for q, c in pairs)
         results = qa.results((ranking, ranking.windows()) for ranking in rankings)
         return [dict(_answer(found, how.no_answer)) for found in results]
 

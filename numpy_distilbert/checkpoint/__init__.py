@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import hub
-from .files import CheckpointError, read_json, read_tokenizer
+from .files import CheckpointError, read_calibration, read_json, read_tokenizer
 from .tensors import Weights
 
 __all__ = ["Checkpoint", "CheckpointError"]
@@ -39,6 +39,11 @@ class Checkpoint:
     def tokenizer(self) -> tuple[Path, dict[str, Any]]:
         """The file that holds the vocabulary, and the arguments of Tokenizer; see files.read_tokenizer()."""
         return read_tokenizer(self.folder)
+
+    @property
+    def calibration(self) -> dict[str, float]:
+        """The arguments of documents.Calibration that it has; see files.read_calibration()."""
+        return read_calibration(self.folder)
 
     @cached_property
     def sha256(self) -> dict[str, str]:

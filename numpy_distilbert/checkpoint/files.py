@@ -5,9 +5,11 @@ model.safetensors        its weights, read by tensors.py
 vocab.txt                one piece a line, the line number is the id
 tokenizer.json           vocabulary and pipeline, as the tokenizers library writes it; takes precedence over vocab.txt
 tokenizer_config.json    cased or uncased, special tokens, the longest input; overrides both; may be absent
+calibration.json         how scores of documents.py become probabilities; may be absent
 """
 
 import json
+import math
 import os
 import reprlib
 from pathlib import Path
@@ -79,6 +81,21 @@ def read_tokenizer(folder: Path) -> tuple[Path, dict[str, Any]]:
         if os.path.exists(folder / name):
             _override(settings, folder / name)
     return path, settings
+
+
+def read_calibration(folder: Path) -> dict[str, float]:
+    """temperature and offset in calibration.json, or nothing if it is absent. Raises CheckpointError, as read_json, or
+    if they are not numbers, the temperature above 0.
+    """
+    path = folder / "calibration.json"
+    if not os.path.exists(path):
+        return {}
+    file = read_json(path)
+    for name, lowest in (("temperature", 0.0), ("offset", -math.inf)):
+        value: Any = file.get(name)
+        if type(value) not in (int, float) or not lowest < value < math.inf:
+            raise CheckpointError(f"{path}: {name} is {_shown(value)}, needs a number{' above 0' * (lowest == 0)}.")
+    return {name: float(file[name]) for name in ("temperature", "offset")}
 
 
 def _tokenizer_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 FETCHED = (
     "config.json model.safetensors model.safetensors.index.json model-*-of-*.safetensors "
-    "tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt"
+    "tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt calibration.json"
 ).split()
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

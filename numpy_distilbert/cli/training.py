@@ -1,6 +1,7 @@
 """distill."""
 
 import argparse
+import json
 import signal
 import time
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 from .. import squad
 from ..arguments import check_integer
 from ..checkpoint import Checkpoint, hub
+from ..files import write_whole
 from ..qa import QuestionAnswerer
 from ..runtime.threads import n_cores
 from ..training import data
+from ..training.calibration import calibrate
 from ..training.loop import train, trainable
 from ..training.optimiser import CURVE, State
-from ..training.output import STATE, is_trained, remove_leftovers, write_checkpoint
+from ..training.output import CALIBRATION, STATE, is_trained, remove_leftovers, write_checkpoint
 from .evaluating import predict, read_squad
 from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, draw_bar, on_terminal, progress, warn
 
@@ -32,6 +35,8 @@ def add_verbs(verbs: Verbs) -> None:
     teacher = "files of --write-logits, or of another framework; their mean is the teacher"
     verb.add_argument("--teacher", metavar="LOGITS", nargs="+", default=[], help=teacher)
     verb.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
+    held_out = "the last N articles are not trained on but calibrate scores, at most a tenth (default: %(default)s)"
+    verb.add_argument("--held-out", metavar="N", type=int, default=20, help=held_out)
     verb.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
     verb.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
     verb.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
@@ -56,15 +61,17 @@ def _distill(arguments: argparse.Namespace) -> Result:
     hyperparameters = data.Hyperparameters(*(getattr(arguments, name) for name in data.Hyperparameters._fields))
     hyperparameters.check()
     check_integer("--save-every", arguments.save_every, 1)
+    check_integer("--held-out", arguments.held_out, 0)
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
     if arguments.write_logits is not None and (arguments.teacher or arguments.eval is not None):
         raise ValueError("--write-logits does not train. Leave --teacher and --eval out.")
-    held_out = [] if arguments.eval is None else read_squad(arguments.eval)
+    evaluated = [] if arguments.eval is None else read_squad(arguments.eval)
     source = Checkpoint(arguments.init)
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
-    questions = read_squad(arguments.file, left_out)[: arguments.limit]
+    questions, held_out = data.hold_out(read_squad(arguments.file, left_out), arguments.held_out)
+    questions = questions[: arguments.limit]
     ids, answers, misplaced = data.training_windows(questions, qa)
     if left_out or misplaced:
         blank = f"{len(left_out)} questions of the file are blank or have no answer"
@@ -82,6 +89,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     windows += [data.Example(window, (0, 0)) for window in negatives]
     about = hyperparameters._asdict() | {
         "questions": len(questions) - len(misplaced),
+        "held_out": len(held_out),
         "tokens_sha256": data.integers_sha256([window.ids for window in windows]),
         "answers_sha256": data.integers_sha256([np.array(window.answer) for window in windows]),
         "init_sha256": list(source.sha256.values()),
@@ -92,10 +100,14 @@ def _distill(arguments: argparse.Namespace) -> Result:
         stopped = _train(qa, windows, hyperparameters, folder, source, about, arguments.save_every)
         if stopped:
             return stopped
+    if held_out and not (folder / CALIBRATION).exists():
+        calibration = calibrate(QuestionAnswerer.from_pretrained(folder), held_out, arguments.seed)
+        with write_whole(folder / CALIBRATION) as file:
+            json.dump(calibration._asdict(), file)
     remove_leftovers(folder)
-    if not held_out:
+    if not evaluated:
         return str(folder), 0
-    scores = squad.score(held_out, predict(held_out, folder))
+    scores = squad.score(evaluated, predict(evaluated, folder))
     return f"{folder}: exact match {scores.exact_match:.2f}, F1 {scores.f1:.2f} of {scores.total} questions", 0
 
 

@@ -109,7 +109,8 @@ class Service:
         top_k, read = protocol.read_search(parameters)
 
         def job() -> Job:
-            words = Words(question, self._qa.documents(context), self._qa.settings({}), top_k, read)
+            qa = self._qa
+            words = Words(question, qa.documents(context), qa.settings({}), qa.calibration, top_k, read)
             return Job(words.windows(), words)
 
         return job

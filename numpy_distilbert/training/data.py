@@ -62,6 +62,16 @@ class Example(NamedTuple):
     teacher: Array | None = None  # (2, tokens)
 
 
+def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Question], list[Question]]:
+    """The questions to train with, and those of the last n_articles articles, but at most of a tenth of all."""
+    numbers = sorted({question.article for question in questions})
+    held_out = set(numbers[len(numbers) - min(n_articles, len(numbers) // 10) :])
+    parts: tuple[list[Question], list[Question]] = [], []
+    for question in questions:
+        parts[question.article in held_out].append(question)
+    return parts
+
+
 def training_windows(
     questions: Sequence[Question], qa: QuestionAnswerer
 ) -> tuple[list[Ids], list[tuple[int, int]], list[str]]:

@@ -12,7 +12,7 @@ from ..files import read_json, write_whole
 from ..model import DistilBertForQuestionAnswering
 from ..parameters import state_dict
 
-STATE, ABOUT = "state.safetensors", "training.json"
+STATE, ABOUT, CALIBRATION = "state.safetensors", "training.json", "calibration.json"
 
 
 def is_trained(folder: Path, about: dict[str, Any]) -> bool:
@@ -35,7 +35,8 @@ def remove_leftovers(folder: Path) -> None:
 def write_checkpoint(
     folder: Path, model: DistilBertForQuestionAnswering, source: Checkpoint, about: dict[str, Any]
 ) -> None:
-    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all.
+    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all; not of
+    its calibration, which is of other weights.
 
     Weights are stored under their published names, in float16 if those of source are, else float32.
     Raises ValueError, before anything is written, if they are not finite in that dtype.
@@ -47,7 +48,7 @@ def write_checkpoint(
         if not np.isfinite(tensor).all():
             raise ValueError(f"tensor {name} has become too large for {dtype}. Lower the learning rate.")
     for name in hub.FETCHED:
-        if (source.folder / name).is_file() and not name.startswith("model"):
+        if (source.folder / name).is_file() and not name.startswith(("model", CALIBRATION)):
             with write_whole(folder / name, binary=True) as file:
                 file.write((source.folder / name).read_bytes())
     with write_whole(folder / ABOUT) as file:

@@ -1,0 +1,99 @@
+"""Make the scores of a model probabilities: fit the temperature and the offset of its margins on held-out questions.
+
+Source: Guo et al. 2017, section 4.2, for the temperature; the offset is the threshold for "no answer" of Devlin et al.
+2018, section 4.3.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arguments import Array
+from ..documents import UNCALIBRATED, Calibration, Documents, Margins, Ranking
+from ..qa import QuestionAnswerer
+from ..squad import Question, exact
+from ..tokenizer import Encoding
+
+MOST = 200  # questions, each put to its own article and to another
+READ = 8  # passages of an article
+CANDIDATES = 20  # spans of a passage that are compared with the answers
+TEMPERATURES = np.geomspace(0.25, 8.0, 41)
+OFFSETS = np.linspace(-30.0, 30.0, 241)
+
+
+class Spans(NamedTuple):
+    """The margins of all spans that were read for a question, and of those that are a right answer, if any."""
+
+    every: Array
+    right: Array
+
+
+class Collecting(Ranking):
+    """A ranking that keeps the margins of all spans."""
+
+    def __init__(self, question: Question, documents: Documents, qa: QuestionAnswerer) -> None:
+        """Of a question to be put to these documents."""
+        super().__init__(question.question, documents, qa.settings({}), UNCALIBRATED, 1, READ)
+        self._texts, self._answers = documents.texts, question.answers
+        self._every: list[Array] = []
+        self._right: list[float] = []
+
+    def take(self, margins: Margins) -> None:
+        """See Ranking."""
+        super().take(margins)
+        self._every.append(margins.spans[np.isfinite(margins.spans)])
+        text, spans = self._texts[margins.document], margins.spans
+        for place in np.argsort(-spans, axis=None)[:CANDIDATES].tolist():
+            i, k = divmod(place, spans.shape[1])
+            if spans[i, k] > -np.inf:
+                found = text[margins.starts[i] : margins.ends[i + k]]
+                if any(exact(found, answer) for answer in self._answers):
+                    self._right.append(float(spans[i, k]))
+
+    def result(self) -> Any:
+        """The Spans of all passages."""
+        super().result()
+        return Spans(np.concatenate(self._every), np.array(self._right))
+
+
+def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) -> Calibration:
+    """The calibration with which held-out questions are most likely, half of them put to another article.
+
+    questions: of at least two articles; at most MOST of them are used, drawn by seed.
+    """
+    random = np.random.default_rng(seed)
+    contexts: dict[int, dict[str, None]] = {}
+    for question in questions:
+        contexts.setdefault(question.article, {})[question.context] = None
+    articles = {article: qa.documents("\n\n".join(texts)) for article, texts in contexts.items()}
+
+    def rankings() -> Iterator[tuple[Collecting, Iterator[Encoding]]]:
+        for i in random.permutation(len(questions))[:MOST].tolist():
+            question = questions[i]
+            other = random.choice([article for article in articles if article != question.article])
+            for article in (question.article, other):
+                ranking = Collecting(question, articles[article], qa)
+                yield ranking, ranking.windows()
+
+    spans = list(qa.results(rankings()))
+    return fit(spans[::2], spans[1::2])
+
+
+def fit(own: Sequence[Spans], other: Sequence[Spans]) -> Calibration:
+    """The temperature and offset with the highest likelihood: of a right answer among own, of "no answer" among other,
+    and among own where no right answer was read.
+    """
+    best, found = np.inf, UNCALIBRATED
+    no_answer = [spans.every for spans in other] + [spans.every for spans in own if not len(spans.right)]
+    answered = [spans for spans in own if len(spans.right)]
+    for temperature in TEMPERATURES.tolist():
+        scaled = OFFSETS / temperature  # (offsets,)
+        absent, present, right = (
+            np.array([np.logaddexp.reduce(margins / temperature) for margins in of])[:, None] - scaled
+            for of in (no_answer, [spans.every for spans in answered], [spans.right for spans in answered])
+        )
+        losses = np.logaddexp(0, absent).sum(axis=0) + (np.logaddexp(0, present) - right).sum(axis=0)
+        if losses.min() < best:
+            best, found = losses.min(), Calibration(temperature, float(OFFSETS[losses.argmin()]))
+    return found
