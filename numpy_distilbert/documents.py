@@ -48,7 +48,7 @@ class Passage(NamedTuple):
 
 
 class Documents:
-    """Texts, tokenised once and cut into passages, to be asked many times. They may be shared by threads."""
+    """Texts, tokenized once and cut into passages, to be asked many times. They may be shared by threads."""
 
     def __init__(
         self,

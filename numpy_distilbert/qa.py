@@ -129,7 +129,7 @@ class QuestionAnswerer:
     ) -> Found:
         """Find the answers to a question in whole documents, and the probability that they do not hold one.
 
-        documents: a text, texts, texts by name, or Documents, which can be asked again without being tokenised again.
+        documents: a text, texts, texts by name, or Documents, which can be asked again without being tokenized again.
         top_k: the most answers; their texts differ, and they do not overlap. read: how many passages the model reads,
         the most promising first; None for all. progress: called with the number of passages read and of those to read.
         Returns the answers, best first, each with its "document" (index or name), start and end being characters of it;
@@ -148,7 +148,7 @@ class QuestionAnswerer:
         if not isinstance(documents, Documents):
             return Documents(documents, self.tokenizer, min(PASSAGE_TOKENS, 3 * longest // 4))
         if documents.tokenizer.vocab != self.tokenizer.vocab:
-            raise ValueError("documents were tokenised for a model with another vocabulary. Make them with this one's.")
+            raise ValueError("documents were tokenized for a model with another vocabulary. Make them with this one's.")
         if documents.passage_tokens > longest - MIN_WINDOW:
             needed = f"passages of at most {longest - MIN_WINDOW} tokens, so that a question fits into max_seq_len"
             raise ValueError(f"documents must have {needed}, got {documents.passage_tokens}.")
@@ -251,10 +251,11 @@ def batches(windows: Iterable[tuple[Any, Encoding | None]], tokens: int) -> Iter
     batch: list[tuple[Any, Encoding | None]] = []
     n_tokens = 0
     for search, window in windows:
-        if not batch or batch[-1][0] is not search:
-            n_tokens += search.n_characters // TOKEN_CHARACTERS
+        if window is not None:
+            n_tokens += len(window)
+            if not batch or batch[-1][0] is not search:
+                n_tokens += search.n_characters // TOKEN_CHARACTERS
         batch.append((search, window))
-        n_tokens += 0 if window is None else len(window)
         if n_tokens >= tokens:
             yield batch
             batch, n_tokens = [], 0

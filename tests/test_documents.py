@@ -271,7 +271,7 @@ def test_the_example_of_its_documentation_is_true():
 # what is given
 
 
-def test_documents_are_tokenised_once_and_asked_many_times(embedded, monkeypatch):
+def test_documents_are_tokenized_once_and_asked_many_times(embedded, monkeypatch):
     texts = embedded.documents(LOGS)
     expected = [embedded.search(question, LOGS) for question in ("Who kept the log?", "What was rung?")]
     monkeypatch.setattr("numpy_distilbert.documents.cut", None)
@@ -309,7 +309,7 @@ def test_what_is_wrong_is_named(shallow, given_documents, others, error, message
 
 
 def test_documents_of_another_model_are_refused(embedded, cased):
-    with pytest.raises(ValueError, match="tokenised for a model with another vocabulary"):
+    with pytest.raises(ValueError, match="tokenized for a model with another vocabulary"):
         embedded.search("Who?", cased.documents("Ada"))
     with pytest.raises(ValueError, match=r"passages of at most 380 tokens, so that a question fits .*, got 381"):
         embedded.search("Who?", Documents("Ada", embedded.tokenizer, 381))

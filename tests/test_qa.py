@@ -12,7 +12,7 @@ from properties import given, settings, st
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.inputs import Settings
-from numpy_distilbert.qa import BATCH_TOKENS
+from numpy_distilbert.qa import BATCH_TOKENS, Search, batches
 from numpy_distilbert.spans import span_probabilities
 
 ANSWERS = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))
@@ -545,3 +545,13 @@ def test_pipeline_does_not_change_a_loaded_tokenizer(embedded):
 def test_pipeline_needs_the_tokenizer_of_a_loaded_model(embedded):
     with pytest.raises(TypeError, match="tokenizer must be a Tokenizer of numpy_distilbert, got NoneType"):
         pipeline(model=embedded.model)
+
+
+def test_that_a_search_has_ended_does_not_change_what_is_computed_together(embedded):
+    settings = embedded.settings({})
+    searches = [Search("Ada lives in Turin. " * n, settings) for n in (1, 400, 3, 1, 90, 2000, 1)]
+    plain = [(search, window) for search in searches for window in embedded.windows("Who?", search.context, settings)]
+    marked = [(search, window) for search in searches for window in [*(w for s, w in plain if s is search), None]]
+    for tokens in range(1, 4000, 13):
+        given = [[window for _, window in batch if window is not None] for batch in batches(marked, tokens)]
+        assert [batch for batch in given if batch] == [[window for _, window in b] for b in batches(plain, tokens)]
