@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 from conftest import REFERENCE
 from properties import given, settings, st
 
-from numpy_distilbert import Documents, QuestionAnswerer
-from numpy_distilbert.documents import K1, NEUTRAL, PRIOR, B, bm25, cut
+from numpy_distilbert import CheckpointError, Documents, QuestionAnswerer, pipeline
+from numpy_distilbert.documents import K1, NEUTRAL, PRIOR, B, Calibration, bm25, cut
 from numpy_distilbert.spans import disjoint_spans, word_margins
 
 ISLAND = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))["ISLAND"]
@@ -148,6 +149,44 @@ def test_a_text_without_words_has_no_answer(embedded):
         found = embedded.search(question, text)
         assert (list(found), found.no_answer, found.best) == ([], 1.0, None)
     assert [a.answer for a in embedded.search("Who?", ["\0", "Ada"])] == ["Ada"]
+
+
+def test_a_calibration_shifts_and_divides_every_margin(embedded):
+    question, texts = "Who kept the log?", embedded.documents(LOGS)
+    margins = np.array(list(all_spans(embedded, question, texts).values()))
+    for calibration in (Calibration(), Calibration(2.0, 5.0), Calibration(0.5, -3.0)):
+        qa = QuestionAnswerer(embedded.model, embedded.tokenizer, calibration)
+        scaled = (margins - calibration.offset) / calibration.temperature
+        found = qa.search(question, texts, read=None)
+        assert found.no_answer == pytest.approx(1 / (1 + np.exp(scaled).sum()), rel=1e-4)
+        assert found[0].score == pytest.approx(np.exp(scaled.max()) * found.no_answer, rel=1e-4)
+
+
+def test_the_calibration_of_a_checkpoint_is_read(shallow_model, tmp_path):
+    folder = shutil.copytree(shallow_model, tmp_path / "model")
+    for loaded in (QuestionAnswerer.from_pretrained(folder), pipeline(model=folder)):
+        assert loaded.calibration == Calibration(1.0, 0.0)
+    (folder / "calibration.json").write_text('{"temperature": 1.5, "offset": -2}', encoding="utf-8")
+    for loaded in (QuestionAnswerer.from_pretrained(folder), pipeline(model=folder)):
+        assert loaded.calibration == Calibration(1.5, -2.0)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"temperature": 0, "offset": 0}', "calibration.json: temperature is 0, needs a number above 0"),
+        ('{"temperature": 1}', "calibration.json: offset is null, needs a number"),
+        ('{"temperature": true, "offset": 0}', "calibration.json: temperature is true, needs a number above 0"),
+        ('{"temperature": 1, "offset": 1e999}', "calibration.json: offset is Infinity, needs a number"),
+        ('{"temperature": NaN, "offset": 0}', "calibration.json: temperature is NaN, needs a number above 0"),
+        ("[1, 0]", "calibration.json: holds list, needs a JSON object"),
+    ],
+)
+def test_a_bad_calibration_is_named(shallow_model, tmp_path, text, message):
+    folder = shutil.copytree(shallow_model, tmp_path / "model")
+    (folder / "calibration.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        QuestionAnswerer.from_pretrained(folder)
 
 
 # which passages are read

@@ -24,14 +24,16 @@ from numpy_distilbert import (
 from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
 from numpy_distilbert.cli import training as cli_training
+from numpy_distilbert.documents import Calibration
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
 from numpy_distilbert.lab.synthetic import SHAPES, random_weights
 from numpy_distilbert.parameters import Affine, Config, Embeddings, state_dict, tree_leaves, tree_map
 from numpy_distilbert.runtime import threads
 from numpy_distilbert.runtime.threads import Team
 from numpy_distilbert.squad import Question, read_questions
-from numpy_distilbert.training import data, gradients, loop, optimiser
+from numpy_distilbert.training import calibration, data, gradients, loop, optimiser
 from numpy_distilbert.training import loss as losses
+from numpy_distilbert.training.calibration import Spans, fit
 from numpy_distilbert.training.data import Example, Hyperparameters
 from numpy_distilbert.training.gradients import loss_and_gradient
 from numpy_distilbert.training.loop import trainable
@@ -418,6 +420,37 @@ def test_training_takes_in_its_negatives(distill, tmp_path, capsys, monkeypatch)
     assert [window.ids.tolist() for window in with_negatives[:6]] == [window.ids.tolist() for window in without]
     about, other = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("new", "none"))
     assert about["negatives"] == 0.5 and about["tokens_sha256"] != other["tokens_sha256"]
+
+
+def test_the_last_articles_are_held_out_but_at_most_a_tenth():
+    questions = [Question(str(i), "Who?", "Ada.", ["Ada"], [0], i // 2) for i in range(50)]
+    for asked, articles in ((0, 0), (1, 1), (2, 2), (20, 2)):
+        trained, held_out = data.hold_out(questions, asked)
+        assert trained + held_out == questions and {q.article for q in held_out} == set(range(25 - articles, 25))
+
+
+def test_a_calibration_makes_what_was_drawn_likely():
+    """Margins from a known calibration: of one span that is right or not, as likely as its score says."""
+    random, known = np.random.default_rng(0), Calibration(2.0, 3.0)
+    margins = random.normal(3.0, 8.0, 4000)
+    score = 1 / (1 + np.exp(-(margins - known.offset) / known.temperature))
+    right = random.random(4000) < score
+    own = [Spans(np.array([m]), np.array([m])) for m in margins[right]]
+    other = [Spans(np.array([m]), np.array([])) for m in margins[~right]]
+    for found in (fit(own, other), fit(own + other, [])):  # what has no right answer is as another article
+        assert found.temperature == pytest.approx(known.temperature, rel=0.1)
+        assert found.offset == pytest.approx(known.offset, abs=0.5)
+
+
+def test_spans_of_own_articles_hold_the_answer_and_of_others_do_not(embedded, monkeypatch):
+    seen = []
+    monkeypatch.setattr(calibration, "fit", lambda *spans: seen.append(spans))
+    calibration.calibrate(embedded, QUESTIONS, 0)
+    ((own, other),) = seen
+    assert len(own) == len(other) == len(QUESTIONS)
+    assert all(len(spans.right) and spans.every.max() == spans.right.max() for spans in own[:1])
+    assert not any(len(spans.right) for spans in other)
+    assert np.median([spans.every.max() for spans in own]) > np.median([spans.every.max() for spans in other])
 
 
 def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
