@@ -26,7 +26,7 @@ import numpy as np
 
 from .arguments import Array, Ids, check_integer, check_not_blank, check_text, check_type
 from .inputs import Settings
-from .spans import Answer, disjoint_spans, word_margins
+from .spans import Answer, disjoint_spans, word_span_logits
 from .tokenizer import Encoding, Pieces, Tokenizer
 
 # Chosen on articles of SQuAD's training file by benchmarks/documents.py
@@ -164,12 +164,12 @@ def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array
     return scores, bound
 
 
-class Margins(NamedTuple):
-    """The spans of a passage: see word_margins(). document: its name; first_word: number of its first word there."""
+class PassageSpans(NamedTuple):
+    """The spans of whole words of a passage."""
 
     document: Name
-    first_word: int
-    spans: Array
+    first_word: int  # its number in the document
+    margins: Array  # laid out as by word_span_logits()
     starts: Ids  # (words,), the characters each word begins and ends at
     ends: Ids
 
@@ -186,7 +186,7 @@ class Candidate(NamedTuple):
 class Ranking:
     """One question under way over documents: which passages to read, and the answers in those read so far."""
 
-    n_characters = 0  # that it holds: the documents are the caller's
+    n_characters = 0  # of texts that it alone holds: its documents are the caller's
 
     def __init__(
         self,
@@ -201,10 +201,10 @@ class Ranking:
         check_not_blank("question", question)
         if read is not None:
             check_integer("read", read, 1)
-        self._documents, self._max_answer_len = documents, settings.max_answer_len
+        self._documents, self._longest = documents, min(settings.max_answer_len, documents.passage_tokens)
         self._top_k, self._progress = check_integer("top_k", top_k, 1), progress
-        longest = min(settings.max_question_len, settings.max_seq_len - 3 - documents.passage_tokens)
-        self._question = documents.tokenizer.pieces(question).slice(0, longest)
+        room = max(0, settings.max_seq_len - 3 - documents.passage_tokens)
+        self._question = documents.tokenizer.pieces(question).slice(0, min(settings.max_question_len, room))
         places = np.array([passage[1:] for passage in documents.passages], int).reshape(-1, 2)
         scores, bound = bm25(self._question.ids, documents.ids, *places.T)
         fit = scores / (bound or 1.0)  # 0 for a question without tokens
@@ -212,7 +212,7 @@ class Ranking:
         self.passages = [documents.passages[i] for i in chosen]
         self._priors = PRIOR * (fit[chosen] - NEUTRAL)
         self._n_read = 0
-        self._last: Margins | None = None  # of the last passage, whose end the next one may repeat
+        self._last: PassageSpans | None = None  # of the last passage, whose end the next one may repeat
         self._candidates: list[Candidate] = []
         self.log_sum = 0.0  # of 1 and exp(m) of every span
 
@@ -231,25 +231,32 @@ class Ranking:
         first = np.flatnonzero(np.diff(words, prepend=-1))
         last = np.append(first[1:], len(words)) - 1
         context = slice(len(window) - 1 - len(words), -1)
-        spans = word_margins(start_logits[context], end_logits[context], first, last, self._max_answer_len)
-        spans += self._priors[self._n_read] - float(start_logits[0]) - float(end_logits[0])
-        margins = Margins(document, int(words[0]), spans, offsets[first, 0], offsets[last, 1])
-        before, self._last = self._last, margins
+        margins = word_span_logits(start_logits[context], end_logits[context], first, last, self._longest)
+        margins += self._priors[self._n_read] - float(start_logits[0]) - float(end_logits[0])
+        passage = PassageSpans(document, int(words[0]), margins, offsets[first, 0], offsets[last, 1])
+        before, self._last = self._last, passage
         if before is not None:
-            repeated = before.first_word + len(before.spans) - margins.first_word
-            if before.document == document and repeated > 0:  # words in both: the higher margin of each span counts
-                np.maximum(spans[:repeated], before.spans[-repeated:], out=spans[:repeated])
-                before.spans[-repeated:] = -np.inf
-            self.take(before)
+            repeated = before.first_word + len(before.margins) - passage.first_word
+            if before.document != document or repeated <= 0:
+                self.take(before)
+            else:  # words in both: of each span the higher margin counts, and of a word that was cut the whole of it
+                np.maximum(margins[:repeated], before.margins[-repeated:], out=margins[:repeated])
+                before.margins[-repeated:] = -np.inf
+                passage.starts[0] = before.starts[-repeated]
+                self.take(before, repeated)
         self._n_read += 1
         self._progress(self._n_read, len(self.passages))
 
-    def take(self, margins: Margins) -> None:
-        """Take in the spans of a passage that the next one does not repeat."""
-        document, _, spans, starts, ends = margins
-        self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(spans, axis=None)))
-        candidates = (Candidate(m, document, int(starts[i]), int(ends[j])) for m, i, j in disjoint_spans(spans))
-        self._candidates += self._distinct(candidates)
+    def take(self, passage: PassageSpans, repeated: int = 0) -> None:
+        """Take in the spans of a passage, but for those among its last words that the next one repeats."""
+        document, _, margins, starts, ends = passage
+        self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(margins, axis=None)))
+        words, further = np.indices(margins.shape)
+        apart = np.where(words + further < len(margins) - repeated, margins, -np.inf)
+        # a span that reaches into the next passage may lose to one there: then what it overlaps here counts again
+        for choice in (margins, apart) if repeated else (margins,):
+            spans = (Candidate(m, document, int(starts[i]), int(ends[j])) for m, i, j in disjoint_spans(choice))
+            self._candidates += self._distinct(spans)
 
     def result(self) -> Found:
         """The answers, best first."""
@@ -266,9 +273,9 @@ class Ranking:
         kept: dict[str, Candidate] = {}  # by text in lower case
         for candidate in candidates:
             _, document, start, end = candidate
-            overlaps = any(document == of and start < behind and begin < end for _, of, begin, behind in kept.values())
-            if not overlaps:
-                kept.setdefault(self._documents.texts[document][start:end].lower(), candidate)
+            text = self._documents.texts[document][start:end].lower()
+            if text not in kept and not any(document == of and start < b and a < end for _, of, a, b in kept.values()):
+                kept[text] = candidate
             if len(kept) == self._top_k:
                 break
         return list(kept.values())
