@@ -31,7 +31,7 @@ from .tokenizer import Encoding, Pieces, Tokenizer
 
 # Chosen on articles of SQuAD's training file by benchmarks/documents.py
 PASSAGE_TOKENS = 288
-PRIOR, NEUTRAL = 20.0, 0.6  # how much the fit of a passage counts, and the one that speaks neither for nor against it
+PRIOR, NEUTRAL = 30.0, 0.45  # how much the fit of a passage counts, and the one that speaks neither for nor against it
 K1, B = 1.2, 0.75  # of BM25, as is usual
 WITHIN_A_WORD, BETWEEN_WORDS, SENTENCE, PARAGRAPH = range(4)  # places to cut, the best last
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s+|\n")
@@ -58,7 +58,7 @@ class Documents:
     ) -> None:
         """documents: a text, texts, or texts by name; tokenizer: that of the QuestionAnswerer that is to be asked.
 
-        passage_tokens: the most that a passage has.
+        passage_tokens: the most that a passage has, see cut().
         Raises TypeError or ValueError if there are none, or one is not a text or is blank, which is named.
         """
         check_type("tokenizer", tokenizer, Tokenizer)
@@ -117,10 +117,13 @@ def read_documents(documents: object) -> dict[Name, str]:
 def cut(text: str, offsets: Ids, words: Ids, length: int) -> Iterator[tuple[int, int]]:
     """The passages of a text, of at most length tokens each: from which token to which.
 
-    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. A passage ends at the
-    last blank line in its second half, or else at the last end of a sentence there, or else between two words. If that
-    is within a paragraph, the next passage repeats up to a quarter of length.
+    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. What is not longer is one
+    passage. Else each has at most three quarters of length, as shorter ones are told apart better, and ends at the last
+    blank line in its second half, or else at the last end of a sentence there, or else between two words. If that is
+    within a paragraph, the next passage repeats up to a quarter of it.
     """
+    if len(words) > length:
+        length = max(1, 3 * length // 4)
     quality = np.full(len(words) + 1, BETWEEN_WORDS)  # of a cut before each token, and behind the last
     quality[1:-1][words[1:] == words[:-1]] = WITHIN_A_WORD
     for kind, pattern in ((SENTENCE, SENTENCE_END), (PARAGRAPH, BLANK_LINE)):
