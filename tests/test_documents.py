@@ -257,7 +257,7 @@ def test_a_passage_ends_with_a_paragraph_if_it_can(embedded):
 
 def test_what_ends_a_sentence_may_be_quoted_or_a_line(embedded):
     for first in ('He said: "It is old."', "(The tower is old.)", "A title without a stop"):
-        assert passages(embedded.tokenizer, f"{first}\nMaren Holt kept its log", 12)[0] == first
+        assert passages(embedded.tokenizer, f"{first}\nMaren Holt kept its log for years", 12)[0] == first
     for first in ('He said: "It is old."', "(The tower is old.)"):
         assert passages(embedded.tokenizer, f"{first} Maren Holt kept its log", 12)[0] == first
 
