@@ -2,7 +2,7 @@
 
     python benchmarks/documents.py --squad dev-v1.1.json.gz [--questions 480] [--model FOLDER] [--pipeline]
     python benchmarks/documents.py --time dev-v1.1.json.gz [--model FOLDER]
-    python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 288 216 144]
+    python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 288 192]
 
 A document is an article of the file: its paragraphs, with a blank line between two. Questions are drawn at random
 (--seed). "right paragraph" is the share of answers in the paragraph that the question was asked of.
@@ -31,8 +31,8 @@ from numpy_distilbert.files import read_json
 from numpy_distilbert.squad import exact, token_f1
 
 CONSTANTS = documents.PRIOR, documents.NEUTRAL
-PRIORS = 0.0, 10.0, 20.0, 30.0
-NEUTRALS = 0.5, 0.6, 0.7
+PRIORS = 0.0, 10.0, 20.0, 30.0, 40.0
+NEUTRALS = 0.4, 0.45, 0.5
 SCORES = 0.5, 0.7, 0.9
 HEADING = "exact match     F1 right paragraph"
 Logits = dict[Passage, tuple[np.ndarray, np.ndarray]]
@@ -210,7 +210,7 @@ def main() -> None:
     file.add_argument("--time", metavar="FILE")
     file.add_argument("--tune", metavar="FILE")
     parser.add_argument("--questions", type=int, metavar="N")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[288, 216, 144], metavar="TOKENS")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[288, 192], metavar="TOKENS")
     parser.add_argument("--model", metavar="FOLDER", help="default: the embedded checkpoint")
     parser.add_argument("--pipeline", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

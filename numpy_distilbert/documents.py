@@ -26,12 +26,12 @@ import numpy as np
 
 from .arguments import Array, Ids, check_integer, check_not_blank, check_text, check_type
 from .inputs import Settings
-from .spans import Answer, disjoint_spans, word_margins
+from .spans import Answer, disjoint_spans, word_span_logits
 from .tokenizer import Encoding, Pieces, Tokenizer
 
 # Chosen on articles of SQuAD's training file by benchmarks/documents.py
 PASSAGE_TOKENS = 288
-PRIOR, NEUTRAL = 20.0, 0.6  # how much the fit of a passage counts, and the one that speaks neither for nor against it
+PRIOR, NEUTRAL = 30.0, 0.45  # how much the fit of a passage counts, and the one that speaks neither for nor against it
 K1, B = 1.2, 0.75  # of BM25, as is usual
 WITHIN_A_WORD, BETWEEN_WORDS, SENTENCE, PARAGRAPH = range(4)  # places to cut, the best last
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s+|\n")
@@ -58,7 +58,7 @@ class Documents:
     ) -> None:
         """documents: a text, texts, or texts by name; tokenizer: that of the QuestionAnswerer that is to be asked.
 
-        passage_tokens: the most that a passage has.
+        passage_tokens: the most that a passage has, see cut().
         Raises TypeError or ValueError if there are none, or one is not a text or is blank, which is named.
         """
         check_type("tokenizer", tokenizer, Tokenizer)
@@ -123,10 +123,13 @@ def read_documents(documents: object) -> dict[Name, str]:
 def cut(text: str, offsets: Ids, words: Ids, length: int) -> Iterator[tuple[int, int]]:
     """The passages of a text, of at most length tokens each: from which token to which.
 
-    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. A passage ends at the
-    last blank line in its second half, or else at the last end of a sentence there, or else between two words. If that
-    is within a paragraph, the next passage repeats up to a quarter of length.
+    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. What is not longer is one
+    passage. Else each has at most three quarters of length, as shorter ones are told apart better, and ends at the last
+    blank line in its second half, or else at the last end of a sentence there, or else between two words. If that is
+    within a paragraph, the next passage repeats up to a quarter of it.
     """
+    if len(words) > length:
+        length = max(1, 3 * length // 4)
     quality = np.full(len(words) + 1, BETWEEN_WORDS)  # of a cut before each token, and behind the last
     quality[1:-1][words[1:] == words[:-1]] = WITHIN_A_WORD
     for kind, pattern in ((SENTENCE, SENTENCE_END), (PARAGRAPH, BLANK_LINE)):
@@ -183,12 +186,12 @@ class Calibration(NamedTuple):
 UNCALIBRATED = Calibration()
 
 
-class Margins(NamedTuple):
-    """The spans of a passage: see word_margins(). document: its name; first_word: number of its first word there."""
+class PassageSpans(NamedTuple):
+    """The spans of whole words of a passage."""
 
     document: Name
-    first_word: int
-    spans: Array
+    first_word: int  # its number in the document
+    margins: Array  # laid out as by word_span_logits()
     starts: Ids  # (words,), the characters each word begins and ends at
     ends: Ids
 
@@ -205,7 +208,7 @@ class Candidate(NamedTuple):
 class Ranking:
     """One question under way over documents: which passages to read, and the answers in those read so far."""
 
-    n_characters = 0  # that it holds: the documents are the caller's
+    n_characters = 0  # of texts that it alone holds: its documents are the caller's
 
     def __init__(
         self,
@@ -221,16 +224,17 @@ class Ranking:
         check_not_blank("question", question)
         if read is not None:
             check_integer("read", read, 1)
-        self._documents, self._max_answer_len, self._calibration = documents, settings.max_answer_len, calibration
+        self._documents, self._longest = documents, min(settings.max_answer_len, documents.passage_tokens)
         self._top_k, self._progress = check_integer("top_k", top_k, 1), progress
-        longest = min(settings.max_question_len, settings.max_seq_len - 3 - documents.passage_tokens)
-        self._question = documents.tokenizer.pieces(question).slice(0, longest)
+        self._calibration = calibration
+        room = max(0, settings.max_seq_len - 3 - documents.passage_tokens)
+        self._question = documents.tokenizer.pieces(question).slice(0, min(settings.max_question_len, room))
         fit = documents.fit(self._question.ids)
         chosen = np.sort(np.argsort(-fit, kind="stable")[:read])
         self.passages = [documents.passages[i] for i in chosen]
         self._priors = PRIOR * (fit[chosen] - NEUTRAL)
         self._n_read = 0
-        self._last: Margins | None = None  # of the last passage, whose end the next one may repeat
+        self._last: PassageSpans | None = None  # of the last passage, whose end the next one may repeat
         self._candidates: list[Candidate] = []
         self.log_sum = 0.0  # of 1 and exp(m) of every span
 
@@ -249,27 +253,34 @@ class Ranking:
         first = np.flatnonzero(np.diff(words, prepend=-1))
         last = np.append(first[1:], len(words)) - 1
         context = slice(len(window) - 1 - len(words), -1)
-        spans = word_margins(start_logits[context], end_logits[context], first, last, self._max_answer_len)
-        spans += self._priors[self._n_read] - float(start_logits[0]) - float(end_logits[0])
-        spans -= self._calibration.offset
-        spans /= self._calibration.temperature
-        margins = Margins(document, int(words[0]), spans, offsets[first, 0], offsets[last, 1])
-        before, self._last = self._last, margins
+        margins = word_span_logits(start_logits[context], end_logits[context], first, last, self._longest)
+        margins += self._priors[self._n_read] - float(start_logits[0]) - float(end_logits[0])
+        margins -= self._calibration.offset
+        margins /= self._calibration.temperature
+        passage = PassageSpans(document, int(words[0]), margins, offsets[first, 0], offsets[last, 1])
+        before, self._last = self._last, passage
         if before is not None:
-            repeated = before.first_word + len(before.spans) - margins.first_word
-            if before.document == document and repeated > 0:  # words in both: the higher margin of each span counts
-                np.maximum(spans[:repeated], before.spans[-repeated:], out=spans[:repeated])
-                before.spans[-repeated:] = -np.inf
-            self.take(before)
+            repeated = before.first_word + len(before.margins) - passage.first_word
+            if before.document != document or repeated <= 0:
+                self.take(before)
+            else:  # words in both: of each span the higher margin counts, and of a word that was cut the whole of it
+                np.maximum(margins[:repeated], before.margins[-repeated:], out=margins[:repeated])
+                before.margins[-repeated:] = -np.inf
+                passage.starts[0] = before.starts[-repeated]
+                self.take(before, repeated)
         self._n_read += 1
         self._progress(self._n_read, len(self.passages))
 
-    def take(self, margins: Margins) -> None:
-        """Take in the spans of a passage that the next one does not repeat."""
-        document, _, spans, starts, ends = margins
-        self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(spans, axis=None)))
-        candidates = (Candidate(m, document, int(starts[i]), int(ends[j])) for m, i, j in disjoint_spans(spans))
-        self._candidates += self._distinct(candidates)
+    def take(self, passage: PassageSpans, repeated: int = 0) -> None:
+        """Take in the spans of a passage, but for those among its last words that the next one repeats."""
+        document, _, margins, starts, ends = passage
+        self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(margins, axis=None)))
+        words, further = np.indices(margins.shape)
+        apart = np.where(words + further < len(margins) - repeated, margins, -np.inf)
+        # a span that reaches into the next passage may lose to one there: then what it overlaps here counts again
+        for choice in (margins, apart) if repeated else (margins,):
+            spans = (Candidate(m, document, int(starts[i]), int(ends[j])) for m, i, j in disjoint_spans(choice))
+            self._candidates += self._distinct(spans)
 
     def result(self) -> Found:
         """The answers, best first."""
@@ -286,9 +297,9 @@ class Ranking:
         kept: dict[str, Candidate] = {}  # by text in lower case
         for candidate in candidates:
             _, document, start, end = candidate
-            overlaps = any(document == of and start < behind and begin < end for _, of, begin, behind in kept.values())
-            if not overlaps:
-                kept.setdefault(self._documents.texts[document][start:end].lower(), candidate)
+            text = self._documents.texts[document][start:end].lower()
+            if text not in kept and not any(document == of and start < b and a < end for _, of, a, b in kept.values()):
+                kept[text] = candidate
             if len(kept) == self._top_k:
                 break
         return list(kept.values())

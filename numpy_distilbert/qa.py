@@ -146,8 +146,9 @@ class QuestionAnswerer:
         """Documents to ask this model many times, see search(). Raises TypeError or ValueError as that."""
         longest = self.settings({}).max_seq_len
         if not isinstance(documents, Documents):
-            return Documents(documents, self.tokenizer, min(PASSAGE_TOKENS, 3 * longest // 4))
-        if documents.tokenizer.vocab != self.tokenizer.vocab:
+            with_question = min(3 * longest // 4, longest - MIN_WINDOW)
+            return Documents(documents, self.tokenizer, max(1, min(PASSAGE_TOKENS, with_question)))
+        if documents.tokenizer is not self.tokenizer and documents.tokenizer.vocab != self.tokenizer.vocab:
             raise ValueError("documents were tokenized for a model with another vocabulary. Make them with this one's.")
         if documents.passage_tokens > longest - MIN_WINDOW:
             needed = f"passages of at most {longest - MIN_WINDOW} tokens, so that a question fits into max_seq_len"

@@ -110,8 +110,8 @@ def word_span(window: Encoding, first: int, last: int) -> tuple[int, int]:
     return token_span(window, first, last)
 
 
-def word_margins(start: Array, end: Array, first: Ids, last: Ids, max_answer_len: int) -> Array:
-    """The sum of the start and end logits of every span of whole words: (words, max_answer_len) float64.
+def word_span_logits(start: Array, end: Array, first: Ids, last: Ids, max_answer_len: int) -> Array:
+    """Start logit plus end logit of every span of whole words: (words, max_answer_len) float64.
 
     start, end: (tokens,) logits; first, last: (words,) the tokens each word begins and ends with. Place (i, k) is the
     span of word i and the k words behind it; -inf if there is none, or it has more than max_answer_len tokens and more
@@ -128,7 +128,7 @@ def word_margins(start: Array, end: Array, first: Ids, last: Ids, max_answer_len
 def disjoint_spans(margins: Array) -> Iterator[tuple[float, int, int]]:
     """The best span, the best that does not overlap it, and so on: (margin, first word, last word).
 
-    margins: see word_margins().
+    margins: laid out as by word_span_logits().
     """
     margins = margins.copy()
     words, further = np.indices(margins.shape)

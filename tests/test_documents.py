@@ -15,7 +15,7 @@ from properties import given, settings, st
 
 from numpy_distilbert import CheckpointError, Documents, QuestionAnswerer, pipeline
 from numpy_distilbert.documents import K1, NEUTRAL, PRIOR, B, Calibration, bm25, cut
-from numpy_distilbert.spans import disjoint_spans, word_margins
+from numpy_distilbert.spans import disjoint_spans, word_span_logits
 
 ISLAND = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))["ISLAND"]
 LOGS = {
@@ -28,8 +28,8 @@ LOGS = {
 class Remembering(QuestionAnswerer):
     """Remembers what it has read, and the logits."""
 
-    def __init__(self, qa):
-        super().__init__(qa.model, qa.tokenizer)
+    def __init__(self, qa, **options):
+        super().__init__(qa.model, qa.tokenizer, **options)
         self.read = []
 
     def logits(self, windows, batch_size=None):
@@ -45,8 +45,8 @@ def all_spans(qa, question, texts, max_answer_len=15):
     scores, bound = bm25(terms, texts.ids, *np.array([p[1:] for p in texts.passages]).T)
     for passage, fit in zip(texts.passages, scores / bound, strict=True):
         ids = [*qa.tokenizer(question).ids, *texts.ids[passage.start : passage.stop].tolist()]
-        output = qa.model([[*ids, qa.tokenizer.special_tokens["[SEP]"]]])
-        start, end = output.start_logits[0].astype(float), output.end_logits[0].astype(float)
+        ((start, end),) = qa.logits([[*ids, qa.tokenizer.special_tokens["[SEP]"]]])
+        start, end = start.astype(float), end.astype(float)
         tokens = range(passage.start, passage.stop)
         words = [list(group) for _, group in itertools.groupby(tokens, lambda token: texts.words[token])]
         for i, first in enumerate(words):
@@ -130,10 +130,63 @@ def test_an_answer_is_what_is_at_its_place(shallow, text):
         assert all(answer.context in (text, "Ada.") and answer.answer.strip() == answer.answer for answer in found)
 
 
-def test_ties_go_to_the_earlier_document(embedded):
+def logits_like(ids, seed):
+    """Random logits that depend on the tokens alone."""
+    return np.random.default_rng([seed, *ids]).normal(0, 3, (2, len(ids)))
+
+
+@pytest.fixture
+def told(embedded, monkeypatch):
+    """A QuestionAnswerer whose model says what logits_like() says."""
+    qa = QuestionAnswerer(embedded.model, embedded.tokenizer)
+    monkeypatch.setattr(qa, "logits", lambda windows, _=None: [tuple(logits_like(ids, 0)) for ids in windows])
+    return qa
+
+
+def test_ties_go_to_the_earlier_document(told):
     for names in (["b", "a"], ["a", "b"]):
-        found = embedded.search("Who kept the log?", dict.fromkeys(names, LOGS["tower.txt"]), top_k=5)
-        assert [answer.document for answer in found] == [names[0]] * 5
+        texts = dict.fromkeys(names, LOGS["tower.txt"])
+        assert {answer.document for answer in told.search("Who kept the log?", texts, top_k=5)} == {names[0]}
+        assert told.search("Who kept the log?", texts, top_k=1, read=1)[0].document == names[0]
+
+
+@pytest.mark.parametrize("passage_tokens", [1, 2, 5, 8, 23])
+def test_where_passages_repeat_spans_count_once_and_answers_do_not_overlap(told, passage_tokens):
+    text = "Maren Holt kept the log and everyone knew unsinkable Maren Holt kept it for as long as the tower stood " * 4
+    texts = Documents(text, told.tokenizer, passage_tokens)
+    margins = all_spans(told, "Who kept it?", texts, min(15, passage_tokens))
+    found = told.search("Who kept it?", texts, top_k=10**6, read=None)
+    if passage_tokens > 5:  # no word is cut
+        total = np.logaddexp.reduce([0.0, *margins.values()])
+        assert math.log(found.no_answer) == pytest.approx(-total, abs=1e-9)
+        assert math.log(found[0].score) == pytest.approx(max(margins.values()) - total, abs=1e-9)
+        taken = []  # the best at its place, whether its text is another or not
+        for place in sorted(margins, key=lambda place: -margins[place]):
+            if all(place[1] >= end or start >= place[2] for _, start, end in taken):
+                taken.append(place)
+        texts_of = {text[start:end].lower(): (start, end) for _, start, end in reversed(taken)}
+        expected = [(start, end) for _, start, end in taken if texts_of[text[start:end].lower()] == (start, end)]
+        assert [(answer.start, answer.end) for answer in found[:5]] == expected[:5]
+    for one, other in itertools.combinations(found, 2):
+        assert one.end <= other.start or other.end <= one.start
+    assert all(answer.answer == text[answer.start : answer.end] for answer in found)
+
+
+@pytest.mark.parametrize("passage_tokens", [1, 2, 3])
+def test_a_word_that_passages_cut_is_an_answer_as_a_whole(told, passage_tokens):
+    text = "Maren kept unsinkability logs."
+    found = told.search("What?", Documents(text, told.tokenizer, passage_tokens), top_k=50, read=None)
+    edges = {0, *(match.start() for match in re.finditer(r"\b|\.", text)), len(text)}
+    assert found and all({answer.start, answer.end} <= edges for answer in found)
+
+
+def test_the_lengths_of_the_answerer_are_those_of_its_searches(embedded):
+    qa = QuestionAnswerer(embedded.model, embedded.tokenizer, max_answer_len=1, max_question_len=2)
+    found = qa.search("Who kept the log?", LOGS, top_k=50)
+    assert all(embedded.tokenizer.pieces(answer.answer).word_ids[-1] == 0 for answer in found)
+    assert qa.search("Who kept the bell?", LOGS) == qa.search("Who kept", LOGS)
+    longest = QuestionAnswerer(embedded.model, embedded.tokenizer, max_answer_len=10**9)
+    assert longest.search("Who kept the log?", LOGS)[0].answer == "Maren Holt"
 
 
 def test_no_answer_wins_where_its_probability_is_the_highest(embedded):
@@ -234,20 +287,29 @@ def passages(tokenizer, text, length):
 
 def test_a_passage_ends_with_a_paragraph_if_it_can(embedded):
     paragraphs = ["The tower is old and grey.", "Maren Holt kept its log.", "The lamp was lit at dusk every day."]
-    assert passages(embedded.tokenizer, "\n\n".join(paragraphs), 14) == ["\n\n".join(paragraphs[:2]), paragraphs[2]]
-    assert passages(embedded.tokenizer, "\n \t\r\n".join(paragraphs), 9) == paragraphs
+    assert passages(embedded.tokenizer, "\n\n".join(paragraphs), 19) == ["\n\n".join(paragraphs[:2]), paragraphs[2]]
+    assert passages(embedded.tokenizer, "\n \t\r\n".join(paragraphs), 12) == paragraphs
     assert passages(embedded.tokenizer, "\n\n".join(paragraphs), 100) == ["\n\n".join(paragraphs)]
+    short = ["The tower is old and grey and made of stone.", "It is.", "Maren Holt kept its log for forty years."]
+    assert passages(embedded.tokenizer, "\n\n".join(short), 22) == ["\n\n".join(short[:2]), short[2]]
+
+
+def test_what_ends_a_sentence_may_be_quoted_or_a_line(embedded):
+    for first in ('He said: "It is old."', "(The tower is old.)", "A title without a stop"):
+        assert passages(embedded.tokenizer, f"{first}\nMaren Holt kept its log for years", 12)[0] == first
+    for first in ('He said: "It is old."', "(The tower is old.)"):
+        assert passages(embedded.tokenizer, f"{first} Maren Holt kept its log", 12)[0] == first
 
 
 def test_else_it_ends_with_a_sentence_and_the_next_repeats_one_if_it_is_short(embedded):
     text = "The tower is old. Maren Holt kept its log. It is grey. The lamp was lit at dusk. Nobody saw it."
-    assert passages(embedded.tokenizer, text, 20) == [text[: text.index(" The lamp")], text[text.index("It is grey") :]]
-    assert passages(embedded.tokenizer, text, 13)[:2] == ["The tower is old. Maren Holt kept its log.", text[43:80]]
+    assert passages(embedded.tokenizer, text, 23) == [text[: text.index(" The lamp")], text[text.index("It is grey") :]]
+    assert passages(embedded.tokenizer, text, 18)[:2] == ["The tower is old. Maren Holt kept its log.", text[43:80]]
 
 
 def test_else_it_ends_with_a_word_and_the_next_repeats_some(embedded):
     text = "the tower is old and grey and unsinkability was the word of the keeper in his log for forty years"
-    found = passages(embedded.tokenizer, text, 8)
+    found = passages(embedded.tokenizer, text, 11)
     assert (
         found[0] == "the tower is old and grey and" and found[1].startswith("grey and unsinkability") and len(found) > 2
     )
@@ -259,8 +321,9 @@ def test_passages_hold_every_token_and_are_not_too_long(embedded, text, length):
     pieces = embedded.tokenizer.pieces(text)
     offsets, words = np.array(pieces.offsets, int).reshape(-1, 2), np.array(pieces.word_ids, int)
     found = list(cut(text, offsets, words, length))
-    assert all(0 < stop - start <= length for start, stop in found)
-    assert all(a < b and c < d and b <= c + length // 4 for (a, c), (b, d) in itertools.pairwise(found))
+    most = length if len(words) <= length else max(1, 3 * length // 4)
+    assert all(0 < stop - start <= most for start, stop in found) and (len(found) == 1) == (0 < len(words) <= length)
+    assert all(a < b and c < d and c - most // 4 <= b <= c for (a, c), (b, d) in itertools.pairwise(found))
     assert {i for start, stop in found for i in range(start, stop)} == set(range(len(words)))
     for start, stop in found:  # a word is cut only if there is no other place
         for place in (start, stop):
@@ -273,11 +336,11 @@ def test_passages_hold_every_token_and_are_not_too_long(embedded, text, length):
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(1, 6), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_word_margins_are_the_highest_of_the_pieces(sizes, longest, seed):
+def test_logits_of_words_are_the_highest_of_the_pieces(sizes, longest, seed):
     start, end = np.random.RandomState(seed).randn(2, sum(sizes)).astype(np.float32)
     stop = np.cumsum(sizes)
     first, last = stop - sizes, stop - 1
-    margins = word_margins(start, end, first, last, longest)
+    margins = word_span_logits(start, end, first, last, longest)
     for i, k in np.ndindex(len(sizes), longest):
         j, expected = i + k, -np.inf
         if j < len(sizes) and (k == 0 or last[j] - first[i] < longest):
@@ -318,10 +381,24 @@ def test_documents_are_tokenized_once_and_asked_many_times(embedded, monkeypatch
     assert repr(texts) == f"Documents(3 texts, 3 passages, {len(texts.ids)} tokens)"
 
 
+def test_the_share_of_unknown_tokens_is_known(embedded):
+    assert (embedded.documents("Ada").unknown, embedded.documents("\U0001f56f\U0001f56f Ada").unknown) == (0, 0.5)
+    assert embedded.documents("\0").unknown == 0
+
+
 def test_a_small_model_reads_small_passages(random_checkpoint):
     qa = QuestionAnswerer.from_pretrained(random_checkpoint("cased", max_position_embeddings=32))
-    assert max(stop - start for _, start, stop in qa.documents(ISLAND).passages) == 24
+    assert max(stop - start for _, start, stop in qa.documents(ISLAND).passages) == 18
     assert qa.search("who " * 60, ISLAND)
+
+
+@pytest.mark.parametrize("longest", range(4, 17))
+def test_the_smallest_windows_hold_a_question(shallow, longest):
+    qa = Remembering(shallow, max_seq_len=longest)
+    assert qa.search("who kept the log of the tower", LOGS["tower.txt"], read=None)
+    asked = {ids[1] for ids, _ in qa.read}
+    assert all(len(ids) <= longest for ids, _ in qa.read)
+    assert longest == 4 or asked == {shallow.tokenizer.pieces("who").ids[0]}
 
 
 WRONG = {

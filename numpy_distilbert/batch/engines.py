@@ -88,9 +88,8 @@ def answer_block(model: ModelSource, how: Answering, pairs: list[Pair]) -> list[
 
 def _answer(found: Found, no_answer: bool) -> Answer:
     """The best answer; the empty one if there is none, or it wins and may."""
-    if found and not (no_answer and found.best is None):
-        return found[0]
-    return Answer(found.no_answer * no_answer, 0, 0, "")
+    best = found.best if no_answer or not found else found[0]
+    return best or Answer(found.no_answer if no_answer else 0.0, 0, 0, "")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     try:
-        print(writable(output, sys.stdout), end="\n" * bool(output), flush=True)
+        print(writable(output, sys.stdout), end="\n" if output else "", flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
         return fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
-from ..arguments import check_not_blank
+from ..arguments import check_integer, check_not_blank
 from ..qa import QuestionAnswerer
 from ..spans import Answer
 from .terminal import (
@@ -24,6 +24,7 @@ from .terminal import (
     writable,
 )
 
+STANDARD_INPUT = "standard input"
 TEXT_SUFFIXES = ".md", ".txt"  # of the files that are read of a folder
 LONG = 16  # passages, and more, are worth a progress bar
 MOSTLY_UNKNOWN = 0.5  # share of tokens
@@ -51,6 +52,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _number_or_all(value: str) -> int | None:
+    if value != "all" and not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number or all, got {value!r}")
     return None if value == "all" else int(value)
 
 
@@ -62,6 +65,9 @@ def _ask(arguments: argparse.Namespace) -> Result:
         raise ValueError("-i reads the questions from standard input. Leave QUESTION out.")
     if arguments.interactive and arguments.context is None and (arguments.file is None or "-" in arguments.file):
         raise ValueError("-i reads the questions from standard input. Give the text with --file or --context.")
+    for name in ("read", "top_k"):
+        if getattr(arguments, name) is not None:
+            check_integer(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
     texts = _texts(arguments)
     if arguments.pipeline and len(texts) > 1:
         raise ValueError(f"--pipeline answers from one text, got {len(texts)}. Leave it out, or name one file.")
@@ -88,11 +94,10 @@ def _search(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argparse.
             clear_bar()
         if arguments.json:
             return json.dumps({"answers": found, "no_answer": found.no_answer})
-        lines = [] if found.best else ["Probably not in this text." + " Nearest:" * bool(found)]
-        for nearest in found:
-            place = f"{nearest.document}:{1 + nearest.context.count(chr(10), 0, nearest.start)}: "
-            lines.append(_shown(nearest, place * (arguments.file is not None)))
-        return "\n".join(lines)
+        shown = [_shown(nearest, _place(nearest) if arguments.file else "") for nearest in found]
+        if found.best is None:
+            shown.insert(0, "Probably not in this text. Nearest:" if found else "Probably not in this text.")
+        return "\n".join(shown)
 
     return answer
 
@@ -111,58 +116,73 @@ def _pipeline(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argpars
 
 
 def _texts(arguments: argparse.Namespace) -> dict[str, str]:
-    """The texts of the call by name. Raises ValueError if one cannot be read, is blank, or is not there."""
-    texts = {}
+    """The texts of the call by name. Raises ValueError if one cannot be read or is blank, or if there are none."""
     if arguments.context is not None:
-        texts["--context"] = str(arguments.context)
-    for path in ["-"] if arguments.context is None and arguments.file is None else arguments.file or []:
-        if os.path.isdir(path):
-            texts |= _folder(path)
-        else:
-            texts["standard input" if path == "-" else path] = read_text(None if path == "-" else path)
+        texts = {"--context": str(arguments.context)}
+    elif arguments.file is None:
+        texts = {STANDARD_INPUT: read_text(None)}
+    else:
+        texts, seen = {}, set()
+        for path in arguments.file:
+            for file in _files(path) if os.path.isdir(path) else [path]:
+                if os.path.realpath(file) in seen:  # a text that is there twice would compete with itself
+                    continue
+                seen.add(os.path.realpath(file))
+                name = STANDARD_INPUT if file == "-" else file
+                try:
+                    texts[name] = read_text(None if file == "-" else file)
+                    check_not_blank(name, texts[name])
+                except ValueError as error:
+                    if file == path:
+                        raise
+                    warn(f"{error} It is left out.")  # one bad file of a folder is no reason to read none
+                    texts.pop(name, None)
+        if not texts:
+            raise ValueError(
+                f"{arguments.file[-1]}: holds no text in a file that ends in {' or '.join(TEXT_SUFFIXES)}."
+            )
     for name, text in texts.items():
         check_not_blank(name, text)
     return texts
 
 
-def _folder(path: str) -> dict[str, str]:
-    """The texts in a folder and the folders in it, but for hidden ones. Raises ValueError if there are none."""
-    texts = {}
-    for folder, folders, files in os.walk(path):
+def _files(folder: str) -> list[str]:
+    """The files of text in a folder and the folders in it, but for hidden ones. Raises ValueError if there are none."""
+    found = []
+    for path, folders, names in os.walk(folder, onerror=lambda error: warn(f"{error.filename}: {error.strerror}.")):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(TEXT_SUFFIXES):
-                file = os.path.join(folder, name)
-                try:
-                    texts[file] = read_text(file)
-                    check_not_blank(file, texts[file])
-                except ValueError as error:  # one bad file is no reason to read none
-                    texts.pop(file, None)
-                    warn(f"{error} It is left out.")
-    if not texts:
-        raise ValueError(f"{path}: holds no text in a file that ends in {' or '.join(TEXT_SUFFIXES)}.")
-    return texts
+        files = [os.path.join(path, name) for name in sorted(names) if not name.startswith(".")]
+        found += [file for file in files if file.lower().endswith(TEXT_SUFFIXES) and os.path.isfile(file)]
+    if not found:
+        raise ValueError(f"{folder}: holds no text in a file that ends in {' or '.join(TEXT_SUFFIXES)}.")
+    return found
 
 
 def _questions() -> Iterator[str]:
     """The lines of standard input that are not blank, asked for on a terminal."""
     if sys.stdin is None:
         raise ValueError("standard input is closed. Give QUESTION instead of -i.")
-    asks = sys.stdin.isatty() and sys.stdout.isatty()
-    if asks:
+    if sys.stdin.isatty() and sys.stdout.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  (gives input() its history)
-    with suppress(EOFError):
-        while True:
-            if question := input("? " if asks else "").strip():
-                yield question
-    if asks:
+        lines = iter(lambda: input("? "), None)
+        with suppress(EOFError):
+            yield from (line for line in lines if line.strip())
         print()
+    else:
+        lines = (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
+        yield from (line.strip() for line in lines if line.strip())
 
 
 def _draw_passages(done: int, total: int) -> None:
     if total >= LONG:
         draw_bar(done, total, f"passage {done} of {total}")
+
+
+def _place(answer: Answer) -> str:
+    """File and line of an answer, as other programs understand them."""
+    line = answer.context.count("\n", 0, answer.start) + 1
+    return f"{answer.document}:{line}: "
 
 
 def _shown(answer: Answer, place: str = "") -> str:

@@ -31,7 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     verb.add_argument("--no-answer", action="store_true", help="the empty answer competes too")
-    read = "of a long context, let the model read only the N most promising passages"
+    read = "search each context, reading its N most promising passages, instead of calling the pipeline"
     verb.add_argument("--read", metavar="N", type=int, help=read)
     verb.add_argument("--strict", action="store_true", help="stop at the first row that cannot be answered")
     verb.add_argument("--json", action="store_true", help="print the summary as JSON")

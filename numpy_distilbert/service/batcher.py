@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..documents import Margins, Ranking
+from ..documents import PassageSpans, Ranking
 from ..qa import QuestionAnswerer, Search
 from ..tokenizer import Encoding
 
@@ -25,21 +25,21 @@ LOWEST = 1e-4  # words less probable than that are not reported
 
 
 class Words(Ranking):
-    """A ranking that also gives the probabilities that the answer starts, and ends, with each word."""
+    """A ranking of one text that also gives the probabilities that the answer starts, and ends, with each word."""
 
     def __init__(self, *arguments: Any) -> None:
         """See Ranking."""
         super().__init__(*arguments)
         self._words: dict[int, tuple[int, float, float]] = {}  # by start: end, log sums of exp(m) over their spans
 
-    def take(self, margins: Margins) -> None:
+    def take(self, passage: PassageSpans, repeated: int = 0) -> None:
         """See Ranking."""
-        super().take(margins)
-        spans = margins.spans
+        super().take(passage, repeated)
+        spans = passage.margins
         starting, ending = np.logaddexp.reduce(spans, axis=1), np.full(len(spans), -np.inf)
         for k in range(min(spans.shape)):  # spans of a word and k more end k words behind their first
             ending[k:] = np.logaddexp(ending[k:], spans[: len(spans) - k, k])
-        for start, end, *sums in zip(margins.starts, margins.ends, starting, ending, strict=True):
+        for start, end, *sums in zip(passage.starts, passage.ends, starting, ending, strict=True):
             _, *before = self._words.get(int(start), (0, -np.inf, -np.inf))
             self._words[int(start)] = (int(end), *np.logaddexp(before, sums).tolist())
 

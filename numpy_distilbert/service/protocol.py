@@ -97,8 +97,8 @@ def read_search(parameters: Mapping[str, Any]) -> tuple[int, int | None]:
     with unprocessable():
         for name in parameters:
             if name not in ("top_k", "read"):
-                raise ValueError(f"{name} has no meaning here. The parameters are top_k and read.")
-        top_k, read = parameters.get("top_k", 3), parameters.get("read", 8)
+                raise ValueError(f"{name!r:.40} has no meaning here. The parameters are top_k and read.")
+        top_k, read = 3 if parameters.get("top_k") is None else parameters["top_k"], parameters.get("read", 8)
         if check_integer("top_k", top_k, 1) > MAX_OPTIONS["top_k"]:
             raise ValueError(f"top_k must be at most {MAX_OPTIONS['top_k']}, got {top_k}.")
         return top_k, None if read is None else check_integer("read", read, 1)

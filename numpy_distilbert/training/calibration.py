@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arguments import Array
-from ..documents import UNCALIBRATED, Calibration, Documents, Margins, Ranking
+from ..documents import UNCALIBRATED, Calibration, Documents, PassageSpans, Ranking
 from ..qa import QuestionAnswerer
 from ..squad import Question, exact
 from ..tokenizer import Encoding
@@ -39,15 +39,15 @@ class Collecting(Ranking):
         self._every: list[Array] = []
         self._right: list[float] = []
 
-    def take(self, margins: Margins) -> None:
+    def take(self, passage: PassageSpans, repeated: int = 0) -> None:
         """See Ranking."""
-        super().take(margins)
-        self._every.append(margins.spans[np.isfinite(margins.spans)])
-        text, spans = self._texts[margins.document], margins.spans
+        super().take(passage, repeated)
+        text, spans = self._texts[passage.document], passage.margins
+        self._every.append(spans[np.isfinite(spans)])
         for place in np.argsort(-spans, axis=None)[:CANDIDATES].tolist():
             i, k = divmod(place, spans.shape[1])
             if spans[i, k] > -np.inf:
-                found = text[margins.starts[i] : margins.ends[i + k]]
+                found = text[passage.starts[i] : passage.ends[i + k]]
                 if any(exact(found, answer) for answer in self._answers):
                     self._right.append(float(spans[i, k]))
 

@@ -233,7 +233,7 @@ def test_no_more_than_a_few_blocks_are_in_flight(tmp_path, run):
     class Counts(ThreadPoolExecutor):
         waiting = 0
 
-        def submit(self, function, model, pairs):
+        def submit(self, _, pairs):
             self.waiting += 1
             most.append(self.waiting)
             future = super().submit(lambda: [ANSWER] * len(pairs))
@@ -261,7 +261,7 @@ def told(answer, meanwhile=lambda: None):
     """An engine that gives this answer to everything."""
 
     class Tells(ThreadPoolExecutor):
-        def submit(self, function, model, pairs):
+        def submit(self, _, pairs):
             return super().submit(lambda: [answer] * len(pairs))
 
     with Tells(1) as executor:

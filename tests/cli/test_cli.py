@@ -185,6 +185,30 @@ def test_a_bad_file_in_a_folder_is_left_out_and_named(notes, capsys):
     assert "blank.md must not be blank, got '\\n'. It is left out." in errors
 
 
+def test_a_file_that_is_named_twice_is_one_document(notes, capsys):
+    file = os.path.join("notes", "tower.md")
+    for paths in ([file], [file, os.path.join(".", file), "notes", file]):
+        main(["ask", "Who kept the log?", "--file", *paths, "--json"])
+    once, often = (json.loads(line)["answers"][0] for line in capsys.readouterr().out.splitlines())
+    assert once["score"] == pytest.approx(often["score"], abs=0.1)
+
+
+@posix
+def test_what_is_no_regular_file_in_a_folder_is_not_waited_for(notes, capsys):
+    os.mkfifo(notes / "notes" / "pipe.txt")
+    os.symlink(notes / "notes", notes / "notes" / "loop")
+    assert main(["ask", "Who kept the log?", "--file", "notes"]) == 0
+    assert capsys.readouterr().out.startswith("Maren Holt")
+
+
+def test_a_line_that_is_not_utf_8_does_not_lose_the_questions_beside_it(notes, monkeypatch, capsys):
+    questions = b"Who kept the log?\n\xff\nWho built the boat?\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(questions), encoding="utf-8"))
+    assert main(["ask", "-i", "--file", "notes"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("Maren Holt") and "Ove Lind" in output
+
+
 def test_a_text_that_does_not_answer_is_said_not_to(capsys):
     assert main(["ask", "How many people live in Turin?", "--context", "Turin."]) == 0
     assert capsys.readouterr().out.startswith("Probably not in this text. Nearest:\nTurin")
@@ -483,15 +507,18 @@ WRONG = {
         ["ask", "Who?", "--pipeline", "--file", "a.md", "b.md"],
         "--pipeline answers from one text, got 2.",
     ),
-    "read 0": (["ask", "Who?", "--context", "a", "--read", "0"], "read must be at least 1, got 0"),
-    "read not a number": (["ask", "Who?", "--context", "a", "--read", "x"], "argument --read: invalid"),
+    "read 0": (["ask", "Who?", "--context", "a", "--read", "0"], "--read must be at least 1, got 0"),
+    "read not a number": (
+        ["ask", "Who?", "--context", "a", "--read", "x"],
+        "must be a number or all, got 'x'",
+    ),
     "not UTF-8": (["ask", "Who?", "--file", "latin1.txt"], "latin1.txt: not UTF-8 text (byte 3)"),
     "no model": (["ask", "Who?", "--context", "a", "--model", "nowhere"], "nowhere: no such folder"),
     "an empty model folder": (
         ["ask", "Who?", "--context", "a", "--model", "."],
         "config.json: cannot be read (No such file or directory)",
     ),
-    "top_k 0": (["ask", "Who?", "--context", "a", "--top-k", "0"], "top_k must be at least 1, got 0"),
+    "top_k 0": (["ask", "Who?", "--context", "a", "--top-k", "0"], "--top-k must be at least 1, got 0"),
     "top_k not a number": (["ask", "Who?", "--context", "a", "--top-k", "x"], "--top-k: invalid int value: 'x'"),
     "no SQuAD file": (["evaluate", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
     "not SQuAD": (["evaluate", "latin1.txt"], "latin1.txt: not JSON"),

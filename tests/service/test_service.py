@@ -182,6 +182,23 @@ def test_a_search_finds_what_it_finds_in_python(service, embedded):
     assert same(best, expected[0])
 
 
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"read": 0}, "read must be at least 1, got 0"),
+        ({"read": True}, "read must be an int, got bool"),
+        ({"top_k": 101}, "top_k must be at most 100, got 101"),
+        ({"max_answer_len": 3}, "'max_answer_len' has no meaning here. The parameters are top_k and read."),
+    ],
+)
+def test_a_bad_search_has_an_error_that_says_why(service, parameters, message):
+    assert send(service, asking(**parameters), "/search")[::2] == (422, {"error": message})
+
+
+def test_null_parameters_of_a_search_are_defaults(service):
+    assert len(send(service, asking(top_k=None), "/search")[2]["answers"]) == 3
+
+
 def test_a_search_of_a_text_without_words_is_answered(service):
     empty = {"answers": [], "no_answer": 1.0, "words": []}
     assert send(service, asking(context="\0\1"), "/search")[::2] == (200, empty)
