@@ -63,9 +63,12 @@ class Example(NamedTuple):
 
 
 def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Question], list[Question]]:
-    """The questions to train with, and those of the last n_articles articles, but at most of a tenth of all."""
+    """The questions to train with, and those of the last n_articles articles, but at most of a tenth of all; none if
+    that is a single article, as calibration puts their questions to each other.
+    """
     numbers = sorted({question.article for question in questions})
-    held_out = set(numbers[len(numbers) - min(n_articles, len(numbers) // 10) :])
+    n_held_out = min(n_articles, len(numbers) // 10)
+    held_out = set(numbers[len(numbers) - n_held_out :]) if n_held_out > 1 else set()
     parts: tuple[list[Question], list[Question]] = [], []
     for question in questions:
         parts[question.article in held_out].append(question)

@@ -424,7 +424,7 @@ def test_training_takes_in_its_negatives(distill, tmp_path, capsys, monkeypatch)
 
 def test_the_last_articles_are_held_out_but_at_most_a_tenth():
     questions = [Question(str(i), "Who?", "Ada.", ["Ada"], [0], i // 2) for i in range(50)]
-    for asked, articles in ((0, 0), (1, 1), (2, 2), (20, 2)):
+    for asked, articles in ((0, 0), (1, 0), (2, 2), (20, 2)):
         trained, held_out = data.hold_out(questions, asked)
         assert trained + held_out == questions and {q.article for q in held_out} == set(range(25 - articles, 25))
 
@@ -451,6 +451,37 @@ def test_spans_of_own_articles_hold_the_answer_and_of_others_do_not(embedded, mo
     assert all(len(spans.right) and spans.every.max() == spans.right.max() for spans in own[:1])
     assert not any(len(spans.right) for spans in other)
     assert np.median([spans.every.max() for spans in own]) > np.median([spans.every.max() for spans in other])
+
+
+def test_training_calibrates_on_articles_it_has_not_seen(distill, tmp_path, monkeypatch, capsys):
+    paragraphs = [
+        {
+            "context": f"{name} kept log {i}.",
+            "qas": [{"id": f"{i}", "question": f"Who kept log {i}?", "answers": [{"text": name, "answer_start": 0}]}],
+        }
+        for i, name in enumerate(("Maren", "Ove", "Bris", "Ada") * 5)
+    ]
+    file = {"version": "1.1", "data": [{"paragraphs": [paragraph]} for paragraph in paragraphs]}
+    (tmp_path / "squad.json").write_text(json.dumps(file), encoding="utf-8")
+    seen = []
+    monkeypatch.setattr(cli_training, "train", lambda model, windows, *_: seen.append(len(windows)) or iter(()))
+    calibrated = []
+    monkeypatch.setattr(
+        cli_training,
+        "calibrate",
+        lambda qa, held, seed: calibrated.append([q.id for q in held]) or Calibration(2.0, 1.0),
+    )
+    new = tmp_path / "new"
+    for _ in range(2):  # the second call has nothing left to do
+        assert distill("--out", new) == 0
+        assert (seen, calibrated) == ([18], [["18", "19"]])
+    assert json.loads((new / "calibration.json").read_text(encoding="utf-8")) == {"temperature": 2.0, "offset": 1.0}
+    assert json.loads((new / "training.json").read_text(encoding="utf-8"))["held_out"] == 2
+    assert QuestionAnswerer.from_pretrained(new).calibration == Calibration(2.0, 1.0)
+    (new / "calibration.json").unlink()  # it was ended between the two
+    assert distill("--out", new) == 0 and (seen, len(calibrated)) == ([18], 2)
+    assert distill("--out", tmp_path / "all", "--held-out", 0, "--init", new) == 0
+    assert seen == [18, 20] and not (tmp_path / "all" / "calibration.json").exists()
 
 
 def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
