@@ -48,7 +48,7 @@ class Passage(NamedTuple):
 
 
 class Documents:
-    """Texts, tokenized once and cut into passages, to be asked many times. They may be shared by threads."""
+    """Texts tokenized once and cut into passages, for any number of questions. Threads may share them."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Documents:
         """documents: a text, texts, or texts by name; tokenizer: that of the QuestionAnswerer that is to be asked.
 
         passage_tokens: the most that a passage has, see cut().
-        Raises TypeError or ValueError if there are none, or one is not a text or is blank, which is named.
+        Raises TypeError or ValueError if there are none, or if one, which it names, is blank or not a text.
         """
         check_type("tokenizer", tokenizer, Tokenizer)
         self.tokenizer, self.passage_tokens = tokenizer, check_integer("passage_tokens", passage_tokens, 1)
@@ -123,10 +123,11 @@ def read_documents(documents: object) -> dict[Name, str]:
 def cut(text: str, offsets: Ids, words: Ids, length: int) -> Iterator[tuple[int, int]]:
     """The passages of a text, of at most length tokens each: from which token to which.
 
-    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. What is not longer is one
-    passage. Else each has at most three quarters of length, as shorter ones are told apart better, and ends at the last
-    blank line in its second half, or else at the last end of a sentence there, or else between two words. If that is
-    within a paragraph, the next passage repeats up to a quarter of it.
+    offsets: (tokens, 2), the characters of each token; words: (tokens,), which word it is of. A text that is not
+    longer is one passage. Else each has at most three quarters of length, as shorter ones are easier to tell apart, and
+    ends at the last blank line in its second half, or else at the last end of a sentence or line there, or else between
+    two words, or else, in a very long word, anywhere. If that is inside a paragraph, the next passage repeats at most a
+    quarter of those three quarters.
     """
     if len(words) > length:
         length = max(1, 3 * length // 4)

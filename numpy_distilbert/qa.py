@@ -129,12 +129,12 @@ class QuestionAnswerer:
     ) -> Found:
         """Find the answers to a question in whole documents, and the probability that they do not hold one.
 
-        documents: a text, texts, texts by name, or Documents, which can be asked again without being tokenized again.
-        top_k: the most answers; their texts differ, and they do not overlap. read: how many passages the model reads,
-        the most promising first; None for all. progress: called with the number of passages read and of those to read.
-        Returns the answers, best first, each with its "document" (index or name), start and end being characters of it;
-        .no_answer is the probability that there is none, .best the first answer unless that is more probable. The
-        lengths of questions and answers are those this was made with, see Options.
+        documents: a text, texts, texts by name, or Documents, which are not tokenized again each time. top_k: the
+        maximum number of answers; their texts differ, and they do not overlap. read: how many passages the model reads,
+        the most promising ones; None for all. progress: called with the numbers of passages read and to be read.
+        Returns the answers, best first, each with its "document" (index or name), in which start and end are character
+        offsets; .no_answer is the probability that there is none, .best the first answer, or None if that is more
+        probable. The maximum lengths of questions and answers are those set for this QuestionAnswerer, see Options.
         Raises TypeError or ValueError that names the argument and what it must be; CheckpointError as a call.
         """
         settings = self.settings({})
@@ -143,7 +143,7 @@ class QuestionAnswerer:
         return found
 
     def documents(self, documents: str | Sequence[str] | Mapping[str, str] | Documents) -> Documents:
-        """Documents to ask this model many times, see search(). Raises TypeError or ValueError as that."""
+        """Documents for asking this model many questions, see search(). Raises TypeError or ValueError as it does."""
         longest = self.settings({}).max_seq_len
         if not isinstance(documents, Documents):
             with_question = min(3 * longest // 4, longest - MIN_WINDOW)

@@ -43,10 +43,10 @@ def add_verbs(verbs: Verbs) -> None:
     text.add_argument("--file", metavar="PATH", nargs="+", help=files)
     ask.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     ask.add_argument("-i", "--interactive", action="store_true", help="ask one question after another, until Ctrl-D")
-    read = "how many passages the model reads, the most promising first (default: 8)"
+    read = "how many passages the model reads: the N most promising, or all (default: 8)"
     ask.add_argument("--read", metavar="N|all", type=_number_or_all, default=8, help=read)
     ask.add_argument("--top-k", metavar="N", type=int, default=1, help="show the N best answers (default: 1)")
-    pipeline = "answer and score as transformers' question-answering pipeline has them, from one text"
+    pipeline = "give the answer and score of transformers' question-answering pipeline, from one text"
     ask.add_argument("--pipeline", action="store_true", help=pipeline)
     ask.add_argument("--json", action="store_true", help="print the answers as JSON")
 

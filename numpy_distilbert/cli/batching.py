@@ -27,7 +27,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=".jsonl or .parquet")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
-    where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: the cores of this one)")
+    where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: a thread for each core)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     verb.add_argument("--no-answer", action="store_true", help="the empty answer competes too")
@@ -38,8 +38,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _batch(arguments: argparse.Namespace) -> Result:
-    """Answer every question in a file. Rows that cannot be answered have an error instead; exit status 1 then. You can
-    kill it at any time. Run the same command with --resume to continue; the output is identical.
+    """Answer every question in a file. Rows that cannot be answered get an error instead, and the exit status is 1.
+    You can kill it at any time. Run the same command with --resume to continue; the output is identical.
     """
     output = Path(arguments.output).resolve()
     if arguments.read is not None:
