@@ -11,18 +11,7 @@ from contextlib import suppress
 from ..arguments import check_integer, check_not_blank
 from ..qa import QuestionAnswerer
 from ..spans import Answer
-from .terminal import (
-    MODEL_HELP,
-    Result,
-    Verbs,
-    add_verb,
-    clear_bar,
-    draw_bar,
-    printable,
-    read_text,
-    warn,
-    writable,
-)
+from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, draw_bar, printable, read_text, warn, writable
 
 STANDARD_INPUT = "standard input"
 TEXT_SUFFIXES = ".md", ".txt"  # of the files that are read of a folder
