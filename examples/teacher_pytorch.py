@@ -16,7 +16,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from numpy_distilbert import QuestionAnswerer
 from numpy_distilbert.squad import read_questions
-from numpy_distilbert.training.data import training_windows, write_logits
+from numpy_distilbert.training.data import hold_out, training_windows, write_logits
 
 
 def main() -> None:
@@ -26,12 +26,14 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, metavar="FOLDER")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.safetensors")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
+    parser.add_argument("--held-out", type=int, metavar="N", default=20, help="without the last N articles")
     arguments = parser.parse_args()
     model = AutoModelForQuestionAnswering.from_pretrained(arguments.teacher, dtype=torch.float32).eval()
     student = QuestionAnswerer.from_pretrained(arguments.student)
     if AutoTokenizer.from_pretrained(arguments.teacher).get_vocab() != student.tokenizer.vocab:
         parser.error("the teacher's vocabulary is not the student's, so it cannot read the same token ids.")
-    windows, _, _ = training_windows(read_questions(arguments.file, left_out=[])[: arguments.limit], student)
+    questions, _ = hold_out(read_questions(arguments.file, left_out=[]), arguments.held_out)
+    windows, _, _ = training_windows(questions[: arguments.limit], student)
     has_segments = getattr(model.config, "type_vocab_size", 1) > 1  # as in BERT: 0 up to the first [SEP], 1 behind it
 
     def logits():

@@ -190,7 +190,7 @@ def read_logits(path: str | PathLike[str], windows: Sequence[Ids]) -> list[Array
         raise ValueError(f"{path}: not a readable file of logits ({error}).") from error
     if lengths.tolist() != counts or digest not in (None, integers_sha256(windows)):
         problem = "not of these questions, or cut into tokens otherwise"
-        raise ValueError(f"{path}: {problem}. Write it with the same file, --limit and model.")
+        raise ValueError(f"{path}: {problem}. Write it with the same file, --held-out, --limit and model.")
     fits = all(part.dtype.kind == "f" and part.shape == (total,) for part in (start, end))
     with np.errstate(over="ignore"):
         logits = np.array([start, end], np.float32) if fits else None
