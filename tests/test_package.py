@@ -101,6 +101,7 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
         "Where does Ada live?",
         "--context",
         "Ada lives in Turin.",
+        "--pipeline",
         "--json",
     ]
     done = subprocess.run(

@@ -102,7 +102,8 @@ class Batcher:
                 n_tokens += 0 if window is None else len(window)
                 if following is not None:
                     self._jobs.append(job)
-            logits = iter(self._qa.logits([window.ids for _, window, _ in batch if window is not None]))
+            windows = [window.ids for _, window, _ in batch if window is not None]
+            logits = iter(self._qa.logits(windows) if windows else [])
             for job, window, last in batch:
                 if window is not None:
                     job.search.add(window, *next(logits))

@@ -134,11 +134,11 @@ def test_the_empty_answer_may_compete(tmp_path, run, shallow):
 
 @pytest.mark.parametrize("no_answer", [False, True])
 def test_long_contexts_are_searched_in_the_passages_asked_for(tmp_path, run, shallow, no_answer):
-    sea = "The sea was grey and it rained. " * 200
+    sea = " ".join(f"On day {day} the sea was grey, and wave {7 * day} came in." for day in range(120))
     rows = [
-        {"question": "Who was the harbour master?", "context": f"{sea}The harbour master was Ove Lind. {sea}"},
+        {"question": "Who was the harbour master?", "context": f"{sea} The harbour master was Ove Lind."},
         {"question": "Who?", "context": "\0"},
-        {"question": "What was grey?", "context": sea},
+        {"question": "What came in on day 31?", "context": sea},
     ]
     run(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", how=Answering(no_answer, read=2))
     for row in read(tmp_path / "out.jsonl"):

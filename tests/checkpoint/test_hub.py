@@ -112,7 +112,7 @@ def one_line(done):
 
 
 def ask(run, *arguments, **more):
-    return run("ask", QUESTION, "--context", CONTEXT, "--json", "--model", *arguments, **more)
+    return run("ask", QUESTION, "--context", CONTEXT, "--pipeline", "--json", "--model", *arguments, **more)
 
 
 def expected(folder):

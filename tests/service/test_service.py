@@ -185,9 +185,9 @@ def test_a_search_finds_what_it_finds_in_python(service, embedded):
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"read": 0}, "read must be at least 1, got 0"),
-        ({"read": True}, "read must be an int, got bool"),
-        ({"top_k": 101}, "top_k must be at most 100, got 101"),
+        ({"read": 0}, "read must be at least 1, got 0."),
+        ({"read": True}, "read must be an int, got bool."),
+        ({"top_k": 101}, "top_k must be at most 100, got 101."),
         ({"max_answer_len": 3}, "'max_answer_len' has no meaning here. The parameters are top_k and read."),
     ],
 )
