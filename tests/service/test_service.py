@@ -468,7 +468,8 @@ def test_a_pass_that_fails_is_the_end_of_its_jobs_alone(shallow):
         jobs = [job(qa, TOWER), job(qa, LONG[:10_000])]
         for one in jobs:
             batcher.put(one)
-        await asyncio.wait([asyncio.wrap_future(one.answer) for one in jobs], timeout=60)
+        answers = [asyncio.wrap_future(one.answer) for one in jobs]
+        await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 60)
         qa.fail = False
         after = job(qa, TOWER)
         batcher.put(after)
