@@ -130,11 +130,13 @@ def tune(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], lengths
         for asked in counted(sample):
             for kinds, text in ((("all", "8"), articles[asked.article]), (("other",), articles[asked.other])):
                 texts = Documents(text, qa.tokenizer, length)
-                logits = logits_of(qa, Ranking(asked.question, texts, settings, 1, None))
+                logits = logits_of(qa, Ranking(asked.question, texts, settings, qa.calibration, 1, None))
                 for (prior, neutral, kind), tally in tallies.items():
                     if kind in kinds:
                         documents.PRIOR, documents.NEUTRAL = prior, neutral
-                        ranking = Ranking(asked.question, texts, settings, 1, None if kind == "all" else 8)
+                        ranking = Ranking(
+                            asked.question, texts, settings, qa.calibration, 1, None if kind == "all" else 8
+                        )
                         tally.add(asked, ranked(ranking, logits))
         for prior in PRIORS:
             whole, few, other = (tallies[prior, CONSTANTS[1], kind] for kind in ("all", "8", "other"))

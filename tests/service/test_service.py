@@ -216,7 +216,7 @@ def test_words_have_the_probabilities_of_the_answers_they_start_and_end(shallow,
     monkeypatch.setattr(batcher, "LOWEST", 0)
     context, settings = " ".join(SENTENCES * 6), shallow.settings({})
     texts = Documents(context, shallow.tokenizer, 40)
-    words = Words(QUESTIONS[0], texts, settings, 10**6, read)
+    words = Words(QUESTIONS[0], texts, settings, shallow.calibration, 10**6, read)
     windows = list(words.windows())
     assert len(windows) == (len(texts.passages) if read is None else 2) and len(texts.passages) > 3
     for window, logits in zip(windows, shallow.logits([window.ids for window in windows]), strict=True):
