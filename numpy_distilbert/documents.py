@@ -10,7 +10,8 @@ where fit, from 0 to 1, is what BM25 says of the passage. Over the spans of all 
     score = exp(m) / (1 + sum of exp(m))
 
 in which the 1 is "no answer". So the spans of different passages can be compared, as the pipeline's probabilities
-within a window cannot, and a text does not win because it is frequent. docs/documents.md says what that reaches.
+within a window cannot, and a text does not win because it is frequent. A checkpoint may have a calibration, which
+shifts and scales m. docs/documents.md says what that reaches.
 
 Sources: Devlin et al. 2018, section 4.3 (the margin); Clark and Gardner 2018 (one softmax over all passages); Robertson
 and Zaragoza 2009 (BM25).
@@ -276,10 +277,13 @@ class Ranking:
         """Take in the spans of a passage, but for those among its last words that the next one repeats."""
         document, _, margins, starts, ends = passage
         self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(margins, axis=None)))
-        words, further = np.indices(margins.shape)
-        apart = np.where(words + further < len(margins) - repeated, margins, -np.inf)
-        # a span that reaches into the next passage may lose to one there: then what it overlaps here counts again
-        for choice in (margins, apart) if repeated else (margins,):
+        choices = [margins]
+        if (
+            repeated
+        ):  # a span that reaches into the next passage may lose to one there: then what it overlaps counts again
+            words, further = np.indices(margins.shape)
+            choices.append(np.where(words + further < len(margins) - repeated, margins, -np.inf))
+        for choice in choices:
             spans = (Candidate(m, document, int(starts[i]), int(ends[j])) for m, i, j in disjoint_spans(choice))
             self._candidates += self._distinct(spans)
 

@@ -136,26 +136,26 @@ def logits_like(ids, seed):
 
 
 @pytest.fixture
-def told(embedded, monkeypatch):
+def random_qa(embedded, monkeypatch):
     """A QuestionAnswerer whose model says what logits_like() says."""
     qa = QuestionAnswerer(embedded.model, embedded.tokenizer)
     monkeypatch.setattr(qa, "logits", lambda windows, _=None: [tuple(logits_like(ids, 0)) for ids in windows])
     return qa
 
 
-def test_ties_go_to_the_earlier_document(told):
+def test_ties_go_to_the_earlier_document(random_qa):
     for names in (["b", "a"], ["a", "b"]):
         texts = dict.fromkeys(names, LOGS["tower.txt"])
-        assert {answer.document for answer in told.search("Who kept the log?", texts, top_k=5)} == {names[0]}
-        assert told.search("Who kept the log?", texts, top_k=1, read=1)[0].document == names[0]
+        assert {answer.document for answer in random_qa.search("Who kept the log?", texts, top_k=5)} == {names[0]}
+        assert random_qa.search("Who kept the log?", texts, top_k=1, read=1)[0].document == names[0]
 
 
 @pytest.mark.parametrize("passage_tokens", [1, 2, 5, 8, 23])
-def test_where_passages_repeat_spans_count_once_and_answers_do_not_overlap(told, passage_tokens):
+def test_where_passages_repeat_spans_count_once_and_answers_do_not_overlap(random_qa, passage_tokens):
     text = "Maren Holt kept the log and everyone knew unsinkable Maren Holt kept it for as long as the tower stood " * 4
-    texts = Documents(text, told.tokenizer, passage_tokens)
-    margins = all_spans(told, "Who kept it?", texts, min(15, passage_tokens))
-    found = told.search("Who kept it?", texts, top_k=10**6, read=None)
+    texts = Documents(text, random_qa.tokenizer, passage_tokens)
+    margins = all_spans(random_qa, "Who kept it?", texts, min(15, passage_tokens))
+    found = random_qa.search("Who kept it?", texts, top_k=10**6, read=None)
     if passage_tokens > 5:  # no word is cut
         total = np.logaddexp.reduce([0.0, *margins.values()])
         assert math.log(found.no_answer) == pytest.approx(-total, abs=1e-9)
@@ -173,9 +173,9 @@ def test_where_passages_repeat_spans_count_once_and_answers_do_not_overlap(told,
 
 
 @pytest.mark.parametrize("passage_tokens", [1, 2, 3])
-def test_a_word_that_passages_cut_is_an_answer_as_a_whole(told, passage_tokens):
+def test_a_word_that_passages_cut_is_an_answer_as_a_whole(random_qa, passage_tokens):
     text = "Maren kept unsinkability logs."
-    found = told.search("What?", Documents(text, told.tokenizer, passage_tokens), top_k=50, read=None)
+    found = random_qa.search("What?", Documents(text, random_qa.tokenizer, passage_tokens), top_k=50, read=None)
     edges = {0, *(match.start() for match in re.finditer(r"\b|\.", text)), len(text)}
     assert found and all({answer.start, answer.end} <= edges for answer in found)
 

@@ -57,7 +57,7 @@ class Answering(NamedTuple):
     read: int | None = None
 
 
-DEFAULT = Answering()
+BY_PIPELINE = Answering()
 _loaded: dict[ModelSource, QuestionAnswerer] = {}  # in this process
 _loading = threading.Lock()
 

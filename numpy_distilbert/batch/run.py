@@ -19,7 +19,7 @@ from .. import __version__
 from ..checkpoint import CheckpointError, hub
 from ..files import read_json, replace, write_whole
 from ..inputs import Pair
-from .engines import DEFAULT, Answering, Engine, ModelSource, answer_block
+from .engines import BY_PIPELINE, Answering, Engine, ModelSource, answer_block
 from .readers import ANSWER, JSON_LINES, PARQUET, Row, grouped, kind_of, read_rows
 from .writers import parquet_schema, write_lines, write_parquet
 
@@ -86,7 +86,7 @@ def answer_file(
     engine: Engine,
     resume: bool = False,
     strict: bool = False,
-    how: Answering = DEFAULT,
+    how: Answering = BY_PIPELINE,
     progress: Progress = lambda *_: None,
 ) -> Summary:
     """Answer every question in the file source, in the file output.

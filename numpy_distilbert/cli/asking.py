@@ -111,21 +111,21 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
     elif arguments.file is None:
         texts = {STANDARD_INPUT: read_text(None)}
     else:
-        texts, seen = {}, set()
-        for path in arguments.file:
-            for file in _files(path) if os.path.isdir(path) else [path]:
-                if os.path.realpath(file) in seen:  # a text that is there twice would compete with itself
-                    continue
-                seen.add(os.path.realpath(file))
-                name = STANDARD_INPUT if file == "-" else file
-                try:
-                    texts[name] = read_text(None if file == "-" else file)
-                    check_not_blank(name, texts[name])
-                except ValueError as error:
-                    if file == path:
-                        raise
-                    warn(f"{error} It is left out.")  # one bad file of a folder is no reason to read none
-                    texts.pop(name, None)
+        files = [file for path in arguments.file for file in (_files(path) if os.path.isdir(path) else [path])]
+        once = {
+            os.path.realpath(file): file for file in reversed(files)
+        }  # a text there twice would compete with itself
+        texts = {}
+        for file in reversed(once.values()):
+            name = STANDARD_INPUT if file == "-" else file
+            try:
+                text = read_text(None if file == "-" else file)
+                check_not_blank(name, text)
+                texts[name] = text
+            except ValueError as error:
+                if file in arguments.file:
+                    raise
+                warn(f"{error} It is left out.")  # one bad file of a folder is no reason to read none
         if not texts:
             raise ValueError(
                 f"{arguments.file[-1]}: holds no text in a file that ends in {' or '.join(TEXT_SUFFIXES)}."

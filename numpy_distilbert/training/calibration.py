@@ -14,6 +14,7 @@ from ..documents import UNCALIBRATED, Calibration, Documents, PassageSpans, Rank
 from ..qa import QuestionAnswerer
 from ..squad import Question, exact
 from ..tokenizer import Encoding
+from .data import contexts_by_article
 
 MOST = 200  # questions, each put to its own article and to another
 READ = 8  # passages of an article
@@ -63,10 +64,7 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
     questions: of at least two articles; at most MOST of them are used, drawn by seed.
     """
     random = np.random.default_rng(seed)
-    contexts: dict[int, dict[str, None]] = {}
-    for question in questions:
-        contexts.setdefault(question.article, {})[question.context] = None
-    articles = {article: qa.documents("\n\n".join(texts)) for article, texts in contexts.items()}
+    articles = {article: qa.documents("\n\n".join(texts)) for article, texts in contexts_by_article(questions).items()}
 
     def rankings() -> Iterator[tuple[Collecting, Iterator[Encoding]]]:
         for i in random.permutation(len(questions))[:MOST].tolist():

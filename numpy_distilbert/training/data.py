@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -75,6 +76,14 @@ def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Quest
     return parts
 
 
+def contexts_by_article(questions: Sequence[Question]) -> dict[int, list[str]]:
+    """The contexts of every article, each once, in their order."""
+    contexts: dict[int, dict[str, None]] = {}
+    for question in questions:
+        contexts.setdefault(question.article, {})[question.context] = None
+    return {article: list(texts) for article, texts in contexts.items()}
+
+
 def training_windows(
     questions: Sequence[Question], qa: QuestionAnswerer
 ) -> tuple[list[Ids], list[tuple[int, int]], list[str]]:
@@ -110,15 +119,16 @@ def negative_windows(questions: Sequence[Question], qa: QuestionAnswerer, count:
     Sources: Devlin et al. 2018, section 4.3; Clark and Gardner 2018, section 3 (passages of the same document).
     """
     random = np.random.default_rng([seed, NEGATIVES])
-    passages: dict[int, dict[str, None]] = {}  # of every article
-    for question in questions:
-        passages.setdefault(question.article, {})[question.context] = None
-    texts = {article: Documents(list(contexts), qa.tokenizer, 2**31 - 1) for article, contexts in passages.items()}
+    passages = contexts_by_article(questions)
     everything = [context for contexts in passages.values() for context in contexts]
+
+    @cache
+    def documents(article: int) -> Documents:
+        return Documents(passages[article], qa.tokenizer, 2**31 - 1)  # each is one passage
 
     def candidates(question: Question, same_article: bool) -> Iterator[str]:
         if same_article:
-            article = texts[question.article]
+            article = documents(question.article)
             for i in np.argsort(-article.fit(qa.tokenizer.pieces(question.question).ids), kind="stable").tolist():
                 yield article.texts[article.passages[i].document]
         for i in random.integers(len(everything), size=DRAWS):
