@@ -12,12 +12,12 @@ _finding = threading.Lock()
 class Blas:
     """The threads of BLAS, a setting of the whole process: one while any call computes, then what they were.
 
-    The setting is made by threads that end at once, because threadpoolctl (3.8) lets no other thread change OpenBLAS
-    as long as the one lives that did so first. Where that is a thread of the host process, its setting is respected.
+    It is set from threads that end at once, because threadpoolctl (3.8) lets no other thread change OpenBLAS as long
+    as the first thread that did so is alive. If that is a thread of the host process, its setting is respected.
     """
 
     def __init__(self, controller: Any) -> None:
-        """controller: a ThreadpoolController of BLAS alone."""
+        """controller: a ThreadpoolController for BLAS alone."""
         self._controller, self._lock, self._calls = controller, threading.Lock(), 0
 
     @contextmanager
