@@ -100,7 +100,9 @@ def test_answers_are_other_texts_at_other_places(embedded):
 
 
 def test_a_notebook_shows_what_was_found_and_in_which_documents(embedded):
-    found = embedded.search("When was the boat launched?", {"<b>": LOGS["boat.txt"], "tower": LOGS["tower.txt"]}, top_k=4)
+    found = embedded.search(
+        "When was the boat launched?", {"<b>": LOGS["boat.txt"], "tower": LOGS["tower.txt"]}, top_k=4
+    )
     markup = found._repr_html_()
     assert re.findall("<mark>(.*?)</mark>", markup) == [answer.answer for answer in found]
     names = [html.unescape(name) for name in re.findall("document (.*?), score", markup)]

@@ -31,7 +31,7 @@ WIDTH, HEIGHT, HEAD, LINE, ROW = 16, 9, 1.8, 1.5, 0.21  # inches
 SMALL, MEDIUM, LARGE = 10, 13, 20  # points
 START, END = "#0072b2", "#d55e00"  # can be distinguished by the colour-blind too
 # for what matplotlib's own font lacks: how the names of families begin
-FONTS = "Noto Sans CJK", "Source Han", "Hiragino", "Yu Gothic", "Microsoft YaHei", "WenQuanYi", "Arial Unicode"
+FONTS = "Noto Sans CJK", "Source Han", "Hiragino", "Yu Gothic", "Microsoft Ya", "Malgun", "WenQuanYi", "Arial Unicode"
 STYLE: Any = {
     "text.parse_math": False,  # a word is plain text, even one that looks like a formula
     "font.size": MEDIUM, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "axes.edgecolor": "none",

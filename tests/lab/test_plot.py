@@ -104,6 +104,9 @@ def test_of_the_sentences_so_much_is_drawn_as_there_is_room_for(lengths, data):
     own = np.flatnonzero((sentence >= sentence[first]) & (sentence <= sentence[last]))
     assert set(range(first, last + 1)) <= set(shown) <= set(wanted) and len(shown) == min(40, len(wanted))
     assert set(own) <= set(shown) if len(own) <= 40 else set(shown) <= set(own)
+    if shown[0] not in (own[0], wanted[0]) and shown[-1] not in (own[-1], wanted[-1]):
+        inner = (first, last) if len(own) > 40 else (own[0], own[-1])
+        assert abs((inner[0] - shown[0]) - (shown[-1] - inner[1])) <= 1  # in the middle
 
 
 def picture(rows, columns, values=None, titles=("Q?", "A  (0.50)", "layer 1, head 2")):
