@@ -27,7 +27,7 @@ import numpy as np
 
 from .arguments import Array, Ids, check_integer, check_not_blank, check_text, check_type
 from .inputs import Settings
-from .spans import Answer, disjoint_spans, word_span_logits
+from .spans import Answer, Answers, disjoint_spans, word_span_logits
 from .tokenizer import Encoding, Pieces, Tokenizer
 
 # Chosen on articles of SQuAD's training file by benchmarks/documents.py
@@ -92,7 +92,7 @@ class Documents:
         return float(np.mean(self.ids == self.tokenizer.unk_id)) if len(self.ids) else 0.0
 
 
-class Found(list[Answer]):
+class Found(Answers[Answer]):
     """The answers to a question, best first. no_answer: the probability that no document holds it."""
 
     def __init__(self, answers: Iterable[Answer], no_answer: float) -> None:
@@ -103,6 +103,10 @@ class Found(list[Answer]):
     def best(self) -> Answer | None:
         """The first answer, or None if "no answer" is more probable."""
         return self[0] if self and self[0].score > self.no_answer else None
+
+    def _repr_html_(self) -> str:
+        unlikely = f"<div><em>Probably not in this text.{' Nearest:' * bool(self)}</em></div>"
+        return unlikely * (self.best is None) + super()._repr_html_()
 
 
 def read_documents(documents: object) -> dict[Name, str]:

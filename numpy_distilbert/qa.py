@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, CheckpointError
 from .documents import PASSAGE_TOKENS, UNCALIBRATED, Calibration, Documents, Found, Ranking
 from .inputs import Options, OtherOptions, Pair, Settings, read_inputs, read_options
 from .model import DistilBertForQuestionAnswering, QuestionAnsweringOutput, pad
-from .spans import Answer, best_spans, span_probabilities, token_span, word_span
+from .spans import Answer, Answers, best_spans, span_probabilities, token_span, word_span
 from .tokenizer import MIN_WINDOW, Encoding, Tokenizer
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class QuestionAnswerer:
         if not isinstance(pairs, list):
             return self._answers(pairs, settings)
         answers = list(self._answers(iter(pairs), settings))
-        return answers[0] if len(answers) == 1 else answers
+        return answers[0] if len(answers) == 1 else Answers(answers)
 
     def search(
         self,
@@ -160,7 +160,7 @@ class QuestionAnswerer:
         asked = {**options, **{name: value for name, value in self._defaults.items() if options.get(name) is None}}
         return read_options(asked, self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
 
-    def _answers(self, pairs: Iterator[Pair], settings: Settings) -> Iterator[Answer | list[Answer]]:
+    def _answers(self, pairs: Iterator[Pair], settings: Settings) -> Iterator[Answer | Answers[Answer]]:
         """What each question's windows found, in the order asked. What goes wrong in pairs is raised after the last."""
         searches = ((Search(c, settings), self.windows(q, c, settings)) for q, c in pairs)
         return self.results(searches, settings.batch_size)
@@ -237,14 +237,14 @@ class Search:
             answer = Answer(0.0, *span(window, first, last), self.context)
             self._answers.setdefault(answer.answer.lower(), answer)["score"] += score
 
-    def result(self) -> Answer | list[Answer]:
+    def result(self) -> Answer | Answers[Answer]:
         """The best answer, or with top_k above 1 the list of the best."""
         settings, answers = self._settings, list(self._answers.values())
         if settings.handle_impossible_answer or not answers:
             score = self._null_score if settings.handle_impossible_answer else 0.0
             answers.append(Answer(score, 0, 0, self.context))
         answers.sort(key=lambda answer: answer["score"], reverse=True)
-        return answers[0] if settings.top_k == 1 else answers[: settings.top_k]
+        return answers[0] if settings.top_k == 1 else Answers(answers[: settings.top_k])
 
 
 def batches(windows: Iterable[tuple[Any, Encoding | None]], tokens: int) -> Iterator[list[tuple[Any, Encoding | None]]]:

@@ -5,7 +5,7 @@ Source: Chen et al. 2017, section 3.2; ties and widths as in the question-answer
 
 import html
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -15,7 +15,8 @@ from .arguments import Array, Ids
 from .kernels import softmax
 from .tokenizer import Encoding
 
-NOTEBOOK_CHARACTERS = 300  # characters of the context to either side of an answer in a notebook
+NOTEBOOK_CHARACTERS = 150  # characters of the context to either side of an answer in a notebook
+Shown = TypeVar("Shown", bound="Answer | Answers[Any]")
 
 
 def _value(key: str) -> Any:
@@ -50,11 +51,19 @@ class Answer(dict[str, Any]):
         start, end = self["start"], self["end"]
         before = "…" * (start > NOTEBOOK_CHARACTERS) + self.context[max(0, start - NOTEBOOK_CHARACTERS) : start]
         behind = self.context[end : end + NOTEBOOK_CHARACTERS] + "…" * (len(self.context) - end > NOTEBOOK_CHARACTERS)
+        place = "" if self.document is None else f"document {self.document}, "
         marked = f"<mark>{html.escape(self['answer'])}</mark>" if self["answer"] else "<em>(no answer)</em> "
         return (
             f'<div style="white-space: pre-wrap">{html.escape(before)}{marked}{html.escape(behind)}</div>'
-            f"<div><small>score {self['score']:.4f}</small></div>"
+            f"<div><small>{html.escape(place)}score {self['score']:.4f}</small></div>"
         )
+
+
+class Answers(list[Shown]):
+    """A list of answers, or of such lists. A notebook shows each marked in its context; to a program it is a list."""
+
+    def _repr_html_(self) -> str:
+        return '<hr style="margin: 0.5em 0">'.join(item._repr_html_() for item in self)
 
 
 def in_context(window: Encoding) -> NDArray[np.bool_]:

@@ -1,8 +1,11 @@
 """Whole documents: where they are cut, what BM25 says, which answer wins; against plain statements of the same."""
 
+import copy
+import html
 import itertools
 import json
 import math
+import pickle
 import re
 import shutil
 
@@ -12,7 +15,7 @@ from conftest import REFERENCE
 from properties import given, settings, st
 
 from numpy_distilbert import CheckpointError, Documents, QuestionAnswerer, pipeline
-from numpy_distilbert.documents import K1, NEUTRAL, PRIOR, B, Calibration, bm25, cut
+from numpy_distilbert.documents import K1, NEUTRAL, PRIOR, B, Calibration, Found, bm25, cut
 from numpy_distilbert.spans import disjoint_spans, word_span_logits
 
 ISLAND = json.loads((REFERENCE / "answers.json").read_text(encoding="utf-8"))["ISLAND"]
@@ -92,6 +95,22 @@ def test_answers_are_other_texts_at_other_places(embedded):
         assert len(found) > 10 and len({answer.answer.lower() for answer in found}) == len(found)
         for one, other in itertools.combinations(found, 2):
             assert one.document != other.document or one.end <= other.start or other.end <= one.start
+
+
+def test_a_notebook_shows_what_was_found_and_in_which_documents(embedded):
+    found = embedded.search(
+        "When was the boat launched?", {"<b>": LOGS["boat.txt"], "tower": LOGS["tower.txt"]}, top_k=4
+    )
+    markup = found._repr_html_()
+    assert re.findall("<mark>(.*?)</mark>", markup) == [answer.answer for answer in found]
+    names = [html.unescape(name) for name in re.findall("document (.*?), score", markup)]
+    assert names == [answer.document for answer in found] and "<b>" in names
+    assert found.best and "Probably" not in markup and "<b>" not in markup
+    unanswered = embedded.search("What did the lamp cost?", LOGS)
+    assert "Probably not in this text. Nearest:" in unanswered._repr_html_().split("<mark>")[0]
+    assert Found([], 1.0)._repr_html_() == "<div><em>Probably not in this text.</em></div>"
+    for twin in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert (twin, twin.no_answer, twin._repr_html_()) == (found, found.no_answer, markup)
 
 
 def test_of_variants_of_an_answer_one_is_kept(embedded):

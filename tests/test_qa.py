@@ -310,7 +310,7 @@ def same_answers(ours, theirs):
 )
 def test_several_questions_have_a_list_of_answers(call, embedded):
     answers = call(embedded)
-    assert type(answers) is list and same_answers(answers, [embedded(**item) for item in TWO])
+    assert isinstance(answers, list) and same_answers(answers, [embedded(**item) for item in TWO])
 
 
 @pytest.mark.parametrize(

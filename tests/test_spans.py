@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from numpy_distilbert.spans import Answer, best_spans
+from numpy_distilbert.spans import Answer, Answers, best_spans
 
 ADA = {"question": "Where does Ada live?", "context": "My name is Ada and I live in Turin."}
 
@@ -55,8 +55,28 @@ def test_a_notebook_shows_hostile_text_as_text():
 
 
 def test_a_notebook_shows_what_is_near_of_a_long_context_and_no_answer_as_such():
-    assert shown(Answer(0.5, 2000, 2003, "a" * 4000)._repr_html_()) == "…" + "a" * 603 + "…"
+    assert shown(Answer(0.5, 2000, 2003, "a" * 4000)._repr_html_()) == "…" + "a" * 303 + "…"
     assert shown(Answer(0.5, 0, 0, "Ada.")._repr_html_()) == "(no answer) Ada."
+
+
+def test_a_notebook_shows_every_answer_of_a_list(embedded):
+    both = embedded(question=[ADA["question"], "Who lives in Turin?"], context=ADA["context"])
+    ranked = embedded(**ADA, top_k=3)
+    lists = embedded([ADA, ADA], top_k=2)
+    for answers, marked in ((both, ["Turin", "Ada"]), (ranked, [answer.answer for answer in ranked])):
+        assert re.findall("<mark>(.*?)</mark>", answers._repr_html_()) == marked
+        assert answers._repr_html_().count("score") == len(answers)
+    assert lists[0] == ranked[:2] and lists._repr_html_().count("<mark>Turin</mark>") == 2
+    assert lists._repr_html_().count("<mark>") == 4
+
+
+def test_a_list_of_answers_is_a_list_to_a_program(embedded):
+    answers = embedded([ADA, ADA], top_k=2)
+    plain = [list(map(dict, of)) for of in answers]
+    assert isinstance(answers, list) and answers == plain and repr(answers) == repr(plain)
+    assert json.dumps(answers) == json.dumps(plain) and answers[:1] == plain[:1]
+    for twin in (copy.copy(answers), copy.deepcopy(answers), pickle.loads(pickle.dumps(answers))):
+        assert twin == plain and type(twin) is Answers and twin._repr_html_() == answers._repr_html_()
 
 
 def test_the_values_of_an_answer_are_attributes_too(embedded):

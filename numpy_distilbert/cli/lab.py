@@ -8,7 +8,7 @@ from ..files import read_json
 from ..lab import plot
 from ..lab.compare import ATOL, RTOL, Comparison, compare
 from ..lab.record import read_recording, record, write_recording
-from .terminal import Result, Verbs, add_question, add_verb, printable, read_context
+from .terminal import Result, Verbs, add_question, add_verb, printable, read_context, warn
 
 HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"
 
@@ -30,7 +30,11 @@ def add_verbs(verbs: Verbs) -> None:
     differ.add_argument("--json", action="store_true", help="print the comparison as JSON")
     show = add_verb(verbs, "show", _show, "draw where the model sees the answer")
     add_question(show)
-    show.add_argument("-o", "--output", metavar="OUT.png", required=True, help="the picture to write, .png or .svg")
+    picture = "the picture to write, .png or .svg (default: %(default)s)"
+    show.add_argument("-o", "--output", metavar="OUT.png", default="show.png", help=picture)
+    show.add_argument(
+        "--all", action="store_true", help="draw every token of the text, not only what is near the answer"
+    )
     show.add_argument("--layer", metavar="N", type=int, help="attention of this layer, from 0 (default: the last)")
     show.add_argument("--head", metavar="N", type=int, help="attention of this head, from 0 (default: the mean of all)")
 
@@ -84,7 +88,8 @@ def _row(tensor: Comparison, first: str | None) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> Result:
-    """Draw start and end probabilities along the text, and attention from the question to the text."""
-    context, checkpoint = read_context(arguments), Checkpoint(arguments.model)
-    plot.show(arguments.question, context, checkpoint, arguments.output, arguments.layer, arguments.head)
+    """Draw start and end probabilities around the answer, and attention from the question to the text."""
+    context, checkpoint, where = read_context(arguments), Checkpoint(arguments.model), (arguments.layer, arguments.head)
+    if not plot.show(arguments.question, context, checkpoint, arguments.output, *where, arguments.all):
+        warn("this system has no font for some of the characters; they are drawn as boxes.")
     return str(arguments.output), 0

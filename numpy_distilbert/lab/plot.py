@@ -1,28 +1,44 @@
 """Draw what the model computes for a question: the probabilities of the answer's start and end, and attention."""
 
+import textwrap
 import warnings
+from contextlib import suppress
 from importlib import import_module
+from itertools import groupby
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
+from unicodedata import east_asian_width
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..arguments import Array, check_integer
+from ..arguments import Array, Ids, check_integer
 from ..checkpoint import Checkpoint
+from ..documents import SENTENCE_END
 from ..files import write_whole
 from ..inputs import read_options
 from ..model import DistilBertForQuestionAnswering
-from ..qa import check_finite
-from ..spans import best_spans, in_context, span_probabilities, token_span
+from ..qa import Search, check_finite
+from ..spans import Answer, span_probabilities, token_span
 from ..tokenizer import Encoding, Tokenizer
 from .record import one_window
 
 FORMATS = "png", "svg"
-TOKENS_A_LINE, CHARACTERS_A_TOKEN, CHARACTERS_AN_INCH = 40, 30, 10
-INCH_A_TOKEN, INCH_A_CHARACTER, BAR_INCHES, HEAD_INCHES = 0.3, 0.07, 1.1, 1.2
-LABEL: Any = {"fontsize": 8, "parse_math": False}  # a token is plain text, even one that looks like a formula
+WORDS, TOKENS_A_LINE, ROWS = 40, 60, 20  # as many as are readable
+LABEL_LETTERS, ANSWER_LETTERS, TITLE_LETTERS, TITLE_LINES = 18, 62, 92, 3
+WIDTH, HEIGHT, HEAD, LINE, ROW = 16, 9, 1.8, 1.5, 0.21  # inches
+SMALL, MEDIUM, LARGE = 10, 13, 20  # points
 START, END = "#0072b2", "#d55e00"  # can be distinguished by the colour-blind too
+# for what matplotlib's own font lacks: how the names of families begin
+FONTS = "Noto Sans CJK", "Source Han", "Hiragino", "Yu Gothic", "Microsoft Ya", "Malgun", "WenQuanYi", "Arial Unicode"
+STYLE: Any = {
+    "text.parse_math": False,  # a word is plain text, even one that looks like a formula
+    "font.size": MEDIUM, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "axes.edgecolor": "none",
+    "xtick.major.size": 0, "ytick.major.size": 0, "legend.frameon": False, "legend.borderpad": 0,
+    "legend.borderaxespad": 0, "legend.handlelength": 1, "legend.handleheight": 1,
+    "image.cmap": "Purples", "image.aspect": "auto", "image.interpolation": "nearest",
+}  # fmt: skip
 
 
 def show(
@@ -32,15 +48,19 @@ def show(
     path: str | PathLike[str],
     layer: int | None = None,
     head: int | None = None,
-) -> None:
-    """Draw start and end probabilities along the context, and the attention of the question's tokens to it.
+    every_token: bool = False,
+) -> bool:
+    """Draw start and end probabilities along the context, and the attention of the question's words to it.
 
+    Drawn are the words of the answer's sentence and its neighbours, or every token of the context. A word has the sum
+    of its tokens' probabilities and of the attention to them; from a word of the question comes its tokens' mean.
     path: of the picture, .png or .svg; layer: from 0 (None: the last); head: from 0 (None: the mean of all).
+    Returns whether the system has fonts for all characters; where it has none, a box is drawn.
     Raises ValueError for another suffix, no such layer or head, or more tokens than the model has positions.
     """
     kind = Path(path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
-        raise ValueError(f"{path}: a picture is a {' or a '.join(FORMATS)}. Name it so.")
+        raise ValueError(f"{path}: use a file name ending in .{' or .'.join(FORMATS)}.")
     try:
         import_module("matplotlib.figure")
     except ImportError as error:
@@ -56,70 +76,111 @@ def show(
             raise ValueError(f"{name} must not be blank, got {text[:20]!r}.")
     output = model([encoding.ids], output_attentions=True)
     check_finite(output)
-    start, end = (span_probabilities(logits[0], encoding) for logits in (output.start_logits, output.end_logits))
+    logits = output.start_logits[0], output.end_logits[0]
     layer = model.config.n_layers - 1 if layer is None else layer
     heads = cast(tuple[Array, ...], output.attentions)[layer][0]  # (n_heads, queries, keys)
     attention = heads.mean(axis=0) if head is None else heads[head]
-    shown = f"layer {layer}, " + ("mean of all heads" if head is None else f"head {head}")
-    settings = read_options({}, model.config.max_position_embeddings, tokenizer.model_max_length)
-    score, first, last = next(best_spans(start, end, encoding, settings.max_answer_len, 1))
-    low, high = token_span(encoding, first, last)
-    picture = _picture(encoding, start, end, attention, question, context[low:high], score, shown)
-    with write_whole(path, binary=True) as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
-        picture.savefig(file, format=kind)
+    which = f"layer {layer}, " + ("mean of all heads" if head is None else f"head {head}")
+    search = Search(context, read_options({}, model.config.max_position_embeddings, tokenizer.model_max_length))
+    search.add(encoding, *logits)
+    answer = cast(Answer, search.result())
+    rows, columns = (_words(encoding, i, text, every_token) for i, text in enumerate((question, context)))
+    starts = np.array([encoding.offsets[tokens[0]][0] for _, tokens in columns])
+    in_answer = (starts >= answer.start) & (starts < answer.end)
+    shown = slice(None) if every_token else _nearby(starts, in_answer, context)
+    attention = np.stack([attention[tokens].mean(axis=0) for _, tokens in rows])
+    values = np.vstack([*(span_probabilities(x, encoding) for x in logits), attention])
+    values = np.stack([values[:, tokens].sum(axis=1) for _, tokens in columns[shown]], axis=1)
+    titles = _plain(question), f"{_plain(answer.answer, ANSWER_LETTERS)}  ({answer.score:.2f})", which
+    row_labels, labels = ([_plain(name, LABEL_LETTERS) for name, _ in words] for words in (rows, columns[shown]))
+    if not every_token:
+        labels[0], labels[-1] = "… " * (shown.start > 0) + labels[0], labels[-1] + " …" * (shown.stop < len(columns))
+    with _style(), write_whole(path, binary=True) as file, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _picture(titles, row_labels, labels, in_answer[shown], values).savefig(file, format=kind)
+    return not any("missing from" in str(warning.message) for warning in caught)
+
+
+def _words(encoding: Encoding, sequence: int, text: str, every_token: bool) -> list[tuple[str, list[int]]]:
+    """Each word of the question (sequence 0) or the context (1) with its tokens; or each token as if it were one."""
+    tokens = (i for i, of in enumerate(encoding.sequence_ids) if of == sequence)
+    if every_token:
+        return [(encoding.tokens[i], [i]) for i in tokens]
+    words = [list(word) for _, word in groupby(tokens, lambda i: encoding.word_ids[i])]
+    return [(text[slice(*token_span(encoding, word[0], word[-1]))], word) for word in words]
+
+
+def _nearby(starts: Ids, in_answer: NDArray[np.bool_], context: str) -> slice:
+    """At most WORDS words: of the answer's sentence, then of those beside it. starts: where in context each begins."""
+    ends = [match.end() for match in SENTENCE_END.finditer(context)]
+    sentences = np.unique(np.searchsorted(ends, starts, "right"), return_inverse=True)[1]
+    first, last = np.flatnonzero(in_answer)[[0, -1]]
+    for beside in (0, 1):
+        near = np.flatnonzero((sentences >= sentences[first] - beside) & (sentences <= sentences[last] + beside))
+        room = max(0, WORDS - (last + 1 - first))
+        first = max(near[0], min(first - room // 2, near[-1] + 1 - WORDS))
+        last = min(near[-1], first + WORDS - 1)
+    return slice(int(first), int(last) + 1)
+
+
+def _style() -> Any:
+    """Its own settings of matplotlib and STYLE, with the system's fonts for characters that its own font lacks."""
+    from matplotlib import font_manager, style
+
+    known = font_manager.fontManager.ttflist
+    for path in {*font_manager.findSystemFonts()} - {font.fname for font in known}:  # installed since it last looked
+        with suppress(Exception):  # of a font that it cannot draw
+            font_manager.fontManager.addfont(path)
+    others = [font.name for name in FONTS for font in known if font.name.startswith(name)]
+    return style.context(["default", STYLE, {"font.family": ["DejaVu Sans", *dict.fromkeys(others)]}])
 
 
 def _picture(
-    encoding: Encoding, start: Array, end: Array, attention: Array, title: str, answer: str, score: float, shown: str
+    titles: tuple[str, str, str], rows: list[str], columns: list[str], in_answer: NDArray[np.bool_], values: Array
 ) -> Any:
-    """A matplotlib figure of lines of tokens: first their probabilities, then the attention to them. start, end:
-    (tokens,); attention: (tokens, tokens), queries before keys; shown: which attention that is.
+    """A matplotlib figure, 16 to 9 or higher: lines of columns, each with its bars and below the attention to it.
+
+    titles: the question, the answer, which attention it is; values: (start, end and rows of attention, columns).
     """
     from matplotlib.figure import Figure
 
-    context = np.flatnonzero(in_context(encoding))
-    asking = np.flatnonzero([sequence == 0 for sequence in encoding.sequence_ids])
-    lines = [context[first : first + TOKENS_A_LINE] for first in range(0, len(context), TOKENS_A_LINE)]
-    tokens = [_cut(token, CHARACTERS_A_TOKEN) for token in encoding.tokens]
-    left = 0.4 + INCH_A_CHARACTER * max(len(tokens[i]) for i in asking)
-    gap = 0.5 + INCH_A_CHARACTER * max(len(tokens[i]) for i in context)  # for the labels
-    heights = [BAR_INCHES] * len(lines) + [max(1.0, 0.2 * len(asking))] * len(lines)
-    width = left + 0.3 + INCH_A_TOKEN * max(15, min(TOKENS_A_LINE, len(context)))
-    total = sum(heights) + gap * len(heights) + HEAD_INCHES
-    length = int(width * CHARACTERS_AN_INCH)
-    figure = Figure(figsize=(width, total), dpi=120)
-    figure.text(0.02, 1 - 0.15 / total, _cut(title, length), va="top", weight="bold", parse_math=False)
-    figure.text(0.02, 1 - 0.40 / total, f"{_cut(answer, length - 8)}  ({score:.2f})", va="top", parse_math=False)
-    bottom = total - 0.75
-    titles = {0: "probability that the answer starts (up, blue) and ends (down, orange) here"}
-    titles[len(lines)] = f"attention of the question to the text, {shown}"
-    for number, (line, height) in enumerate(zip(lines * 2, heights, strict=True)):
-        bottom -= height + (0.2 if number in titles else 0)
-        axes = figure.add_axes((left / width, bottom / total, INCH_A_TOKEN * len(line) / width, height / total))
-        bottom -= gap
-        if number < len(lines):
-            _draw_probabilities(axes, start[line], end[line])
-        else:
-            squares, most = attention[np.ix_(asking, line)], float(attention[np.ix_(asking, context)].max())
-            axes.imshow(squares, cmap="Blues", vmin=0, vmax=most, aspect="auto", interpolation="nearest")
-            axes.set_yticks(range(len(asking)), [tokens[i] for i in asking], **LABEL)
-        axes.set_xticks(range(len(line)), [tokens[i] for i in line], **LABEL, rotation=90)
-        if number in titles:
-            axes.set_title(titles[number], loc="left", fontsize=9)
+    attention, few = values[2:], f" ({ROWS} of {len(rows)} words)" * (len(rows) > ROWS)
+    most = np.sort(np.argsort(-attention.sum(axis=1), kind="stable")[:ROWS])
+    rows, attention = [rows[i] for i in most], attention[most]
+    width = min(TOKENS_A_LINE, len(columns))
+    lines = [slice(i, i + width) for i in range(0, len(columns), width)]
+    size = MEDIUM if width <= WORDS else SMALL
+    wide = np.mean([c.isupper() or east_asian_width(c) in "WF" for c in titles[0]])  # which count as two letters
+    title = textwrap.fill(titles[0], int(TITLE_LETTERS / (1 + wide)), max_lines=TITLE_LINES, placeholder=" …")
+    head = HEAD + LARGE / 60 * title.count("\n")
+    height = max(HEIGHT, head + len(lines) * (LINE + ROW * len(rows)))
+    figure, panel = Figure((WIDTH, height), dpi=120), (0.01, 0.1 / height, 0.98, 1 - (head + 0.1) / height)
+    figure.set_layout_engine("constrained", rect=panel, h_pad=0.03, hspace=0)
+    figure.text(0.02, 1 - 0.3 / height, title, va="top", size=LARGE, color="dimgrey")
+    figure.text(0.02, 1 - (head - 0.8) / height, titles[1], va="center", size=LARGE, weight="bold")
+    panels = figure.subplots(2 * len(lines), 1, height_ratios=[1, min(5, 0.5 + 0.35 * len(rows))] * len(lines))
+    for line, bars, heat in zip(lines, panels[::2], panels[1::2], strict=True):
+        places = np.arange(len(columns[line]))
+        bars.bar(places, in_answer[line], 1, color="#fff3c4")
+        bars.hlines([0.5, 1], -0.5, len(places) - 0.5, color="lightgrey", linewidth=0.8, zorder=0)
+        bars.bar(places - 0.2, values[0, line], 0.4, color=START, label="probability of the start")
+        bars.bar(places + 0.2, values[1, line], 0.4, color=END, label="of the end")
+        bars.set(xlim=(-0.5, width - 0.5), ylim=(0, 1), xticks=[], yticks=[0, 1])
+        image = heat.imshow(attention[:, line], vmin=0, vmax=attention.max())
+        heat.set_xlim(-0.5, width - 0.5)
+        heat.set_yticks(range(len(rows)), rows, size=size)
+        heat.set_xticks(places, columns[line], size=size, rotation=60, ha="right", rotation_mode="anchor")
+        for place in np.flatnonzero(in_answer[line]):
+            heat.get_xticklabels()[place].set_weight("bold")
+    key = 1 - (head - 0.25) / height
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.02, key), ncols=2)
+    figure.text(0.83, key, f"attention of the question{few} to the text, {titles[2]}", ha="right", va="center")
+    scale = figure.add_axes((0.84, key - 0.08 / height, 0.13, 0.16 / height))
+    figure.colorbar(image, scale, orientation="horizontal", ticks=[0, attention.max()], format="{x:.2g}")
     return figure
 
 
-def _cut(text: str, length: int) -> str:
-    """Text of at most so many characters, without those that cannot be drawn."""
+def _plain(text: str, letters: int = 1000) -> str:
+    """Text of at most so many letters, without those that cannot be drawn."""
     text = "".join(c if c.isprintable() else " " for c in text)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _draw_probabilities(axes: Any, start: Array, end: Array) -> None:
-    """Bars of the start upwards and of the end downwards. start, end: (tokens,)."""
-    axes.bar(range(len(start)), start, color=START)
-    axes.bar(range(len(end)), -end, color=END)
-    axes.axhline(0, color="black", linewidth=0.5)
-    axes.set(xlim=(-0.5, len(start) - 0.5), ylim=(-1, 1))
-    axes.set_yticks([-1, 0, 1], ["1", "0", "1"], fontsize=8)
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
