@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             verb.check("verb", words[0], [*verbs, "-h", "--help", "--version"])
             parsed = verb.read(words[1:] if words[0] in verbs else words)
-            output, status = parsed.run(parsed)
-        except SystemExit as ended:  # after a help or the version
-            output, status = "", ended.code
+        finally:
+            sys.stdout.flush()  # of a help or the version, after which argparse raises SystemExit
+        output, status = parsed.run(parsed)
         print(writable(output, sys.stdout), end="\n" if output else "", flush=True)
         return int(status)
     except ValueError as error:  # CheckpointError is one

@@ -476,8 +476,9 @@ def test_no_color_is_obeyed(value, colour, monkeypatch, capsys):
 
 
 def test_version(capsys):
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"numpy-distilbert {__version__}\n"
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"numpy-distilbert {__version__}\n"
 
 
 @pytest.fixture
@@ -488,22 +489,32 @@ def verbs():
     return found
 
 
-def test_without_arguments_the_help_names_every_verb_once(verbs, monkeypatch, capsys):
+@pytest.fixture
+def shown_help(monkeypatch, capsys):
+    """What a call prints and then ends with status 0, on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
-    assert main([]) == 0
-    output, errors = capsys.readouterr()
-    assert errors == "" and max(map(len, output.splitlines())) <= 80
+
+    def shown(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        output, errors = capsys.readouterr()
+        assert (stop.value.code, errors) == (0, "")
+        return output
+
+    return shown
+
+
+def test_without_arguments_the_help_names_every_verb_once(verbs, shown_help):
+    output = shown_help()
+    assert max(map(len, output.splitlines())) <= 80
     assert sorted(re.findall(r"^  ([a-z]+) +[a-z]", output, re.MULTILINE)) == sorted(verbs)
-    assert main(["--help"]) == 0
-    assert capsys.readouterr().out == output
+    assert shown_help("--help") == output
 
 
-def test_every_help_ends_with_an_example_that_the_verb_takes_and_its_exit_statuses(verbs, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
+def test_every_help_ends_with_an_example_that_the_verb_takes_and_its_exit_statuses(verbs, shown_help):
     statuses = {}
     for name, verb in verbs.items():
-        assert main([name, "--help"]) == 0
-        output = capsys.readouterr().out
+        output = shown_help(name, "--help")
         assert max(map(len, output.splitlines()[1:])) <= 84  # argparse does not break an option from its metavar
         example, listed = re.search(
             r"\nexample:\n  numpy-distilbert (.+)\n\nexit status:\n((?:  .+\n)+)\Z", output
@@ -515,9 +526,8 @@ def test_every_help_ends_with_an_example_that_the_verb_takes_and_its_exit_status
     assert set(map(tuple, statuses.values())) == {(0, 1, 2, 130, 141)}
 
 
-def test_the_example_of_the_program_is_answered(capsys):
-    main([])
-    example = re.search(r"example:\n  numpy-distilbert (.+)\n", capsys.readouterr().out)[1]
+def test_the_example_of_the_program_is_answered(shown_help, capsys):
+    example = re.search(r"example:\n  numpy-distilbert (.+)\n", shown_help())[1]
     assert main(shlex.split(example)) == 0
     assert capsys.readouterr().out.startswith("Maren Holt  (0.")
 
