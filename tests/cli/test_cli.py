@@ -617,6 +617,7 @@ WRONG = {
         'no option "--ouput". Did you mean "--output"?',
     ),
     "abbreviated option": (["ask", "Who?", "--top", "2"], 'no option "--top". Did you mean "--top-k"? (see'),
+    "abbreviated option with a space": (["ask", "Who?", "--cont=a b"], 'unexpected argument "--cont=a b"'),
     "no quotes": (["ask", "Who", "wrote", "it?"], 'unexpected argument "wrote"; are quotes or --file missing? (see'),
     "one argument too many": (["info", "."], 'unexpected argument "." (see numpy-distilbert info --help)'),
     "dashes alone": (["--"], 'no verb "--" (see numpy-distilbert --help)'),
