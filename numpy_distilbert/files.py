@@ -20,6 +20,8 @@ def read_json(path: str | PathLike[str]) -> Any:
         data = Path(path).read_bytes()
         if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
+        if not data.strip():
+            raise EOFError("it is empty")
         return json.loads(data)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error

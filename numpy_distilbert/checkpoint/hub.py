@@ -45,7 +45,10 @@ def find(path: str | PathLike[str] | None = None, revision: str | None = None) -
     if os.path.lexists(owner := path.split("/")[0]):
         problem = f"no such folder, and not looked for on the hub, as there is {owner} here"
         raise CheckpointError(f"{path}: {problem}. Change to another folder.")
-    return fetch(path, revision)
+    try:
+        return fetch(path, revision)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: no such folder here. {error}") from error
 
 
 def embedded() -> Path:
@@ -62,18 +65,15 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError as error:
-        problem = "no such folder. To fetch a checkpoint of that name from the hub, first run"
+        problem = "cannot be downloaded without huggingface_hub. Run"
         raise CheckpointError(f'{hub_id}: {problem}: pip install "numpy-distilbert[hub]"') from error
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=FETCHED))
     except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{hub_id}: no such folder, not (or not all of it) in the hub's cache, and the hub cannot be reached "
-            f"({_reason(error.__cause__ or error)}). Where it can, run: numpy-distilbert download {hub_id}"
-        ) from error
+        problem = f"cannot be downloaded, as the hub cannot be reached ({_reason(error.__cause__ or error)})"
+        raise CheckpointError(f"{hub_id}: {problem}. Where it can, run: numpy-distilbert download {hub_id}") from error
     except Exception as error:  # may be from its HTTP library, which depends on its version
-        problem = f"could not be fetched from the hub ({_reason(error)})"
-        raise CheckpointError(f"{hub_id}: no such folder, and {problem}.") from error
+        raise CheckpointError(f"{hub_id}: cannot be downloaded from the hub ({_reason(error)}).") from error
     for path in folder.glob("*.safetensors"):
         _verify(path, hub_id)
     return folder

@@ -1,51 +1,61 @@
 """The command line: one subcommand per verb.
 
-Exit status 0: done; 1: the output could not be written, `compare` found a difference, or rows of `batch` have errors;
-2: the call or its files were wrong, and one line on standard error says what and what to do; 130: stopped by Ctrl-C;
-143: stopped by SIGTERM, which `serve` ends with 0. Warnings and progress go to standard error too.
+Exit status 0: done; 1: the output could not be written, `compare` found a difference, or `batch` has rows with errors;
+2: a wrong call or file; 130: stopped by Ctrl-C; 141: standard output was closed, as by `| head`; 143: stopped by
+SIGTERM, which ends `serve` with 0. Errors (one line, with what to do), warnings and progress go to standard error.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .. import __version__
 from . import asking, batching, checkpoints, evaluating, lab, serving, training
-from .terminal import PROGRAM, fail, writable
+from .terminal import PROGRAM, Parser, Verbs, fail, writable
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser that reports a wrong call in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """See argparse.ArgumentParser.error()."""
-        self.exit(fail(2, f"{message} (see {self.prog} --help)"))
+TASKS = {
+    "answer questions": ("ask", "batch", "serve"),
+    "look inside the model": ("show", "trace", "compare"),
+    "get, measure and train models": ("download", "info", "evaluate", "distill"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; None means the arguments of the process. Returns the exit status."""
-    parser = Parser(prog=PROGRAM, description="Extractive question answering with DistilBERT, in NumPy alone.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.set_defaults(unwritten=1)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for module in (asking, evaluating, batching, checkpoints, lab, training, serving):
+    """Run one verb, or without any print the help; None means the arguments of the process. Returns the exit status."""
+    verbs: Verbs = {}
+    for module in (asking, batching, serving, lab, checkpoints, evaluating, training):
         module.add_verbs(verbs)
-    parsed = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if sys.stdout is None:
-        return fail(1, "the answer could not be written (standard output is closed).")
+        return fail(1, "the output could not be written (standard output is closed).")
+    verb = verbs.get(words[0]) or _program(verbs)
     try:
+        try:
+            verb.check("verb", words[0], [*verbs, "-h", "--help", "--version"])
+            parsed = verb.read(words[1:] if words[0] in verbs else words)
+        finally:
+            sys.stdout.flush()  # of a help or the version, after which argparse raises SystemExit
         output, status = parsed.run(parsed)
+        print(writable(output, sys.stdout), end="\n" if output else "", flush=True)
+        return int(status)
     except ValueError as error:  # CheckpointError is one
         return fail(2, str(error))
-    except OSError as error:
-        return fail(1, f"the output could not be written ({error.strerror}).")
     except KeyboardInterrupt:
         return 130
-    try:
-        print(writable(output, sys.stdout), end="\n" if output else "", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
-        return fail(parsed.unwritten, f"the answer could not be written ({error.strerror}).")
-    return int(status)
+        if sys.stdout is sys.__stdout__:  # what is left in it would be written, and reported, at the end once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            return 141  # as a shell reports a program that SIGPIPE ended
+        return fail(verb.get_default("unwritten") or 1, f"the output could not be written ({error.strerror}).")
+
+
+def _program(verbs: Verbs) -> Parser:
+    """What takes the program's own options, and has the verbs by task in its help."""
+    about = "Extractive question answering with DistilBERT, in NumPy alone."
+    for task, names in TASKS.items():
+        about += f"\n\n{task}:" + "".join(f"\n  {name:<10}{verbs[name].get_default('summary')}" for name in names)
+    program = Parser(PROGRAM, about, 'ask "Who kept the log?" --context "Maren Holt kept its log."')
+    program.usage = f"{PROGRAM} VERB ...\n       {PROGRAM} VERB --help"
+    program.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    return program

@@ -24,18 +24,19 @@ HIGHLIGHT, BOLD, PLAIN = "\x1b[1;7m", "\x1b[1m", "\x1b[0m"
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb ask."""
-    ask = add_verb(verbs, "ask", _ask, "answer a question from texts")
-    ask.add_argument("question", metavar="QUESTION", nargs="?")
+    example = '"Who kept the log?" --file log.txt notes/'
+    ask = add_verb(verbs, "ask", _ask, "answer a question from a text, or from files and folders", example)
+    ask.add_argument("question", metavar="QUESTION", nargs="?", help="the question, in quotes")
     text = ask.add_mutually_exclusive_group()
     text.add_argument("--context", metavar="TEXT", help="the text itself")
-    files = "UTF-8 files, folders of .md and .txt files, or - (default: standard input)"
+    files = "UTF-8 files, folders of .md and .txt files, or - for standard input (default: -)"
     text.add_argument("--file", metavar="PATH", nargs="+", help=files)
     ask.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     ask.add_argument("-i", "--interactive", action="store_true", help="ask one question after another, until Ctrl-D")
     read = "how many passages the model reads: the N most promising, or all (default: 8)"
     ask.add_argument("--read", metavar="N|all", type=_number_or_all, default=8, help=read)
     ask.add_argument("--top-k", metavar="N", type=int, default=1, help="show the N best answers (default: 1)")
-    pipeline = "give the answer and score of transformers' question-answering pipeline, from one text"
+    pipeline = "give the answer and score that transformers' pipeline would give, from one text"
     ask.add_argument("--pipeline", action="store_true", help=pipeline)
     ask.add_argument("--json", action="store_true", help="print the answers as JSON")
 
@@ -47,7 +48,7 @@ def _number_or_all(value: str) -> int | None:
 
 
 def _ask(arguments: argparse.Namespace) -> Result:
-    """Answer a question from a text, or from files and folders, or say that they probably do not answer it."""
+    """Answer a question from a text, or from files and folders, or say that the answer is probably not there."""
     if not arguments.interactive and arguments.question is None:
         raise ValueError("QUESTION is missing. Give it before --file, or ask with -i.")
     if arguments.interactive and arguments.question is not None:
@@ -107,31 +108,21 @@ def _pipeline(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argpars
 def _texts(arguments: argparse.Namespace) -> dict[str, str]:
     """The texts of the call by name. Raises ValueError if one cannot be read or is blank, or if there are none."""
     if arguments.context is not None:
-        texts = {"--context": str(arguments.context)}
-    elif arguments.file is None:
-        texts = {STANDARD_INPUT: read_text(None)}
-    else:
-        files = [file for path in arguments.file for file in (_files(path) if os.path.isdir(path) else [path])]
-        once = {
-            os.path.realpath(file): file for file in reversed(files)
-        }  # a text there twice would compete with itself
-        texts = {}
-        for file in reversed(once.values()):
-            name = STANDARD_INPUT if file == "-" else file
-            try:
-                text = read_text(None if file == "-" else file)
-                check_not_blank(name, text)
-                texts[name] = text
-            except ValueError as error:
-                if file in arguments.file:
-                    raise
-                warn(f"{error} It is left out.")  # one bad file of a folder is no reason to read none
-        if not texts:
-            raise ValueError(
-                f"{arguments.file[-1]}: holds no text in a file that ends in {' or '.join(TEXT_SUFFIXES)}."
-            )
-    for name, text in texts.items():
-        check_not_blank(name, text)
+        check_not_blank("--context", arguments.context)
+        return {"--context": arguments.context}
+    paths = arguments.file or ["-"]
+    files = [file for path in paths for file in (_files(path) if os.path.isdir(path) else [path])]
+    once = {os.path.realpath(file): file for file in reversed(files)}  # a text there twice would compete with itself
+    texts = {}
+    for file in reversed(once.values()):
+        try:
+            texts[STANDARD_INPUT if file == "-" else file] = read_text(None if file == "-" else file)
+        except ValueError as error:
+            if file in paths:
+                raise
+            warn(f"{error} It is left out.")  # one bad file of a folder is no reason to read none
+    if not texts:
+        raise ValueError(f"{paths[-1]}: holds no text in a file that ends in {' or '.join(TEXT_SUFFIXES)}.")
     return texts
 
 

@@ -20,7 +20,8 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, draw_bar, 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb batch."""
-    verb = add_verb(verbs, "batch", _batch, "answer every question in a file")
+    example, statuses = "questions.jsonl -o answers.jsonl", {1: "rows have errors, or the run could not be finished"}
+    verb = add_verb(verbs, "batch", _batch, "answer every question in a file", example, statuses)
     formats = ".jsonl or SQuAD .json, both also in gzip, or .parquet; - for JSON lines on standard input. "
     fields = "Each row has a question and a context; any other fields are copied to the output"
     verb.add_argument("source", metavar="IN", help=formats + fields)

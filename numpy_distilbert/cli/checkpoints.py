@@ -12,26 +12,29 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, printable
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs download and info."""
-    fetch = add_verb(verbs, "download", _download, "fetch a checkpoint from the hub")
-    fetch.add_argument("id", metavar="ID", help="OWNER/NAME, such as distilbert/distilbert-base-cased-distilled-squad")
-    fetch.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: the newest)")
-    fetch.add_argument("--dir", metavar="DIR", help="also make a folder of it here, which --model takes off-line")
-    info = add_verb(verbs, "info", _info, "what a checkpoint is")
+    known = "distilbert/distilbert-base-cased-distilled-squad"
+    fetch = add_verb(verbs, "download", _download, "download a checkpoint from the Hugging Face hub", known)
+    fetch.add_argument("id", metavar="ID", help="the id of a checkpoint on the hub, OWNER/NAME")
+    fetch.add_argument("--revision", metavar="R", help="a branch, tag or commit (default: main)")
+    fetch.add_argument("--dir", metavar="DIR", help="also copy it to DIR/NAME, a folder that --model takes")
+    info = add_verb(verbs, "info", _info, "describe a checkpoint", f"--model {known}")
     info.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
-    info.add_argument("--json", action="store_true", help="print it as JSON")
+    info.add_argument("--json", action="store_true", help="print the description as JSON")
 
 
 def _download(arguments: argparse.Namespace) -> Result:
-    """Fetch a checkpoint from the hub into its cache, verify it, and print the folder it is in."""
-    folder = hub.find(arguments.id, arguments.revision)
-    if folder == Path(arguments.id):
+    """Download a checkpoint from the Hugging Face hub to the hub's local cache, verify it, and print its folder."""
+    if Path(arguments.id).is_dir():
         raise ValueError(f"{arguments.id}: a folder here, so there is nothing to download.")
+    if not hub.HUB_ID.fullmatch(arguments.id):
+        raise ValueError(f"{arguments.id}: cannot be downloaded. Name a checkpoint on the hub as OWNER/NAME.")
+    folder = hub.fetch(arguments.id, arguments.revision)
     QuestionAnswerer.from_pretrained(folder)  # or says why not
     return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir))), 0
 
 
 def _info(arguments: argparse.Namespace) -> Result:
-    """Say what a checkpoint is."""
+    """Describe a checkpoint: its origin, files, configuration, tokenizer, and numbers of parameters."""
     known = describe(Checkpoint(arguments.model))
     if arguments.json:
         return json.dumps(known), 0

@@ -18,19 +18,19 @@ MAX_NAMED = 10  # questions without a prediction; the others are only counted
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb evaluate."""
-    evaluate = add_verb(verbs, "evaluate", _evaluate, "exact match and F1 on SQuAD v1.1")
-    evaluate.add_argument("file", metavar="FILE", help="SQuAD v1.1, JSON or JSON in gzip")
+    evaluate = add_verb(verbs, "evaluate", _evaluate, "measure exact match and F1 on SQuAD v1.1", "dev-v1.1.json.gz")
+    evaluate.add_argument("file", metavar="FILE", help="a SQuAD v1.1 file, JSON or gzipped JSON")
     evaluate.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
-    evaluate.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
+    evaluate.add_argument("--limit", metavar="N", type=int, help="use only the first N questions")
     predictions = evaluate.add_mutually_exclusive_group()
-    written = "write the answers as a JSON object keyed by question id"
+    written = "also write the answers, as a JSON object keyed by question id"
     predictions.add_argument("--predictions", metavar="OUT.json", help=written)
-    predictions.add_argument("--score", metavar="PREDICTIONS.json", help="score this file of answers, without a model")
+    predictions.add_argument("--score", metavar="PREDICTIONS.json", help="score these answers, without a model")
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
 
 
 def _evaluate(arguments: argparse.Namespace) -> Result:
-    """Answer the questions of a SQuAD v1.1 file and compare with its answers, or score predictions."""
+    """Answer the questions in a SQuAD v1.1 file, and score the answers: exact match and F1, as SQuAD defines them."""
     if arguments.limit is not None:
         check_integer("--limit", arguments.limit, 1)
     if arguments.score is not None and arguments.model is not None:

@@ -8,27 +8,31 @@ from ..files import read_json
 from ..lab import plot
 from ..lab.compare import ATOL, RTOL, Comparison, compare
 from ..lab.record import read_recording, record, write_recording
-from .terminal import Result, Verbs, add_question, add_verb, printable, read_context, warn
+from .terminal import STATUSES, Result, Verbs, add_question, add_verb, printable, read_context, warn
 
 HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"
 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs trace, compare and show."""
-    trace = add_verb(verbs, "trace", _trace, "record every tensor on the way to an answer")
+    text = '"Who kept the log?" --file log.txt -o '
+    trace = add_verb(verbs, "trace", _trace, "record every tensor on the way to an answer", text + "ours.safetensors")
     add_question(trace)
     trace.add_argument("-o", "--output", metavar="OUT.safetensors", required=True, help="the file to write")
-    precise = "float64 gives a high-precision reference"
+    precise = "what to compute in: float64 gives a high-precision reference (default: %(default)s)"
     trace.add_argument("--dtype", choices=("float32", "float64"), default="float32", help=precise)
-    differ = add_verb(verbs, "compare", _compare, "find the first tensor that diverges")
+    statuses = {0: "the recordings are the same", 1: "they differ", 2: f"a wrong call or file, or {STATUSES[1]}"}
+    files = "ours.safetensors theirs.npz --map names.json"
+    differ = add_verb(verbs, "compare", _compare, "find the first tensor that diverges", files, statuses)
     differ.set_defaults(unwritten=2)  # as 1 means that they differ
-    differ.add_argument("ours", metavar="OURS.safetensors", help="a recording of `trace`")
-    differ.add_argument("theirs", metavar="THEIRS", help="another, .safetensors or .npz")
-    differ.add_argument("--map", metavar="NAMES.json", help="JSON object mapping our tensor names to theirs")
+    differ.add_argument("ours", metavar="OURS.safetensors", help="a recording made by trace")
+    differ.add_argument("theirs", metavar="THEIRS", help="the recording to compare with it, .safetensors or .npz")
+    names = 'a JSON object {"our name": "their name", ...}; a tensor that it leaves out has the same name in both'
+    differ.add_argument("--map", metavar="NAMES.json", help=names)
     for name, default, meaning in (("--rtol", RTOL, "relative tolerance"), ("--atol", ATOL, "absolute tolerance")):
         differ.add_argument(name, type=float, default=default, help=f"{meaning} (default: %(default)s)")
     differ.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    show = add_verb(verbs, "show", _show, "draw where the model sees the answer")
+    show = add_verb(verbs, "show", _show, "draw where the model sees the answer", text + "answer.png")
     add_question(show)
     picture = "the picture to write, .png or .svg (default: %(default)s)"
     show.add_argument("-o", "--output", metavar="OUT.png", default="show.png", help=picture)
@@ -48,7 +52,7 @@ def _trace(arguments: argparse.Namespace) -> Result:
 
 
 def _compare(arguments: argparse.Namespace) -> Result:
-    """Compare two recordings tensor by tensor. Exit status 0: same, 1: they differ, 2: trouble."""
+    """Compare two recordings and name the first tensor where |ours - theirs| > ATOL + RTOL * |theirs|."""
     for name, value in (("--rtol", arguments.rtol), ("--atol", arguments.atol)):
         if not value >= 0:
             raise ValueError(f"{name} must be a number from 0 up, got {value:g}.")

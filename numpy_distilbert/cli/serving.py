@@ -12,18 +12,20 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, warn
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb serve."""
-    serve = add_verb(verbs, "serve", _serve, "answer questions over HTTP, and on a page")
+    statuses = {0: "stopped by Ctrl-C or SIGTERM", 130: "stopped by Ctrl-C before it was ready"}
+    serve = add_verb(verbs, "serve", _serve, "answer questions over HTTP, and on a web page", "--port 8080", statuses)
     serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
-    shown = "(default: %(default)s)"
-    serve.add_argument("--max-body", metavar="BYTES", type=int, default=2_000_000, help=f"of a request {shown}")
-    serve.add_argument("--queue", metavar="N", type=int, default=128, help=f"open requests at a time {shown}")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="the port, or 0 for any (default: %(default)s)")
+    body = "the longest body of a request; a longer one is refused with status 413 (default: %(default)s)"
+    serve.add_argument("--max-body", metavar="BYTES", type=int, default=2_000_000, help=body)
+    queue = "the most requests to hold at a time; any more are refused with status 503 (default: %(default)s)"
+    serve.add_argument("--queue", metavar="N", type=int, default=128, help=queue)
 
 
 def _serve(arguments: argparse.Namespace) -> Result:
-    """Answer questions over HTTP as the hub's question-answering API does, and on a page in the browser. Ctrl-C or
-    SIGTERM ends it after what is being answered.
+    """Answer questions over HTTP, in the form of the Hugging Face hub's question-answering API, and on a web page.
+    Ctrl-C or SIGTERM ends it, once the requests that it has accepted are answered.
     """
     try:
         from ..service.application import serve
@@ -37,7 +39,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
     try:
         listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=1024)
     except OSError as error:
-        raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error}).") from error
+        raise ValueError(f"{arguments.host} port {arguments.port}: cannot listen there ({error.strerror}).") from error
     with listener:
         host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
         qa = QuestionAnswerer.from_pretrained(arguments.model, split_special_tokens=True)  # texts are not trusted

@@ -4,23 +4,61 @@ import argparse
 import os
 import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 PROGRAM = "numpy-distilbert"
-MODEL_HELP = "folder or hub id of a checkpoint (default: the embedded one)"
+MODEL_HELP = "folder of a checkpoint, or its id on the Hugging Face hub (default: the embedded checkpoint)"
+STATUSES = {0: "done", 1: "the output could not be written", 2: "a wrong call or file: one line says what to do"}
+STATUSES |= {130: "stopped by Ctrl-C", 141: "standard output was closed early, as by `| head`"}
 BAR = 30  # characters
 Item = TypeVar("Item")
 Result = tuple[str, int]  # what a verb prints, and its exit status
-Verbs = Any  # returned by argparse's add_subparsers()
+Verbs = dict[str, "Parser"]
 
 
-def add_verb(verbs: Verbs, name: str, run: Callable[..., Result], summary: str) -> argparse.ArgumentParser:
-    """Add a verb that is carried out by run, whose docstring describes it in its --help."""
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=run.__doc__)
-    verb.set_defaults(run=run)
+class Parser(argparse.ArgumentParser):
+    """The arguments and the help of a verb, or of the program. A wrong call is a ValueError, without the usage."""
+
+    def __init__(self, name: str, about: str, example: str, statuses: dict[int, str] = STATUSES) -> None:
+        rows = "".join(f"\n  {status:<5}{meaning}" for status, meaning in sorted(statuses.items()))
+        end = f"example:\n  {PROGRAM} {example}\n\nexit status:{rows}"
+        # without abbreviations, which each new option could make ambiguous
+        super().__init__(name, None, about, end, [], argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The arguments in a call. An unknown option is reported first: it may be what is missing, misspelt."""
+        for word in takewhile("--".__ne__, words):
+            if word.startswith("--") and " " not in word:  # else it is a value, as for argparse
+                self.check("option", word.split("=")[0], self._option_string_actions)
+        parsed, extra = self.parse_known_args(words)
+        if extra:
+            self.error(f'unexpected argument "{extra[0]}"' + "; are quotes or --file missing?" * ("question" in parsed))
+        return parsed
+
+    def check(self, kind: str, name: str, known: Collection[str]) -> None:
+        """Report a name that is not known, and the known one that was probably meant."""
+        if name not in known:
+            close = "".join(f'. Did you mean "{other}"?' for other in get_close_matches(name, known, 1))
+            self.error(f'no {kind} "{name}"{close}')
+
+    def error(self, message: str) -> NoReturn:
+        """See argparse.ArgumentParser.error()."""
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def add_verb(
+    verbs: Verbs, name: str, run: Callable[..., Result], summary: str, example: str, statuses: dict[int, str] = STATUSES
+) -> Parser:
+    """Add a verb that is carried out by run, whose docstring begins its help. statuses: those of its own."""
+    about = textwrap.fill(" ".join((run.__doc__ or "").split()), 78)
+    verb = verbs[name] = Parser(f"{PROGRAM} {name}", about, f"{name} {example}", STATUSES | statuses)
+    verb.set_defaults(run=run, summary=summary)
     return verb
 
 
@@ -50,7 +88,7 @@ def writable(text: str, stream: TextIO) -> str:
 
 def add_question(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of a verb that answers one question."""
-    verb.add_argument("question")
+    verb.add_argument("question", metavar="QUESTION", help="the question, in quotes")
     text = verb.add_mutually_exclusive_group()
     text.add_argument("--context", metavar="TEXT", help="the text itself")
     text.add_argument("--file", metavar="PATH", help="a UTF-8 file that holds the text (default: standard input)")
@@ -72,11 +110,15 @@ def read_text(path: str | None) -> str:
         warn(f"type or paste the text, then end it with {end} on a line of its own.")
     try:
         data = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
-        return data.decode("utf-8")  # not text mode, which would turn \r\n into \n and shift every offset
+        text = data.decode("utf-8")  # not text mode, which would turn \r\n into \n and shift every offset
     except OSError as error:
         raise ValueError(f"{source}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: not UTF-8 text (byte {error.start}). Convert it first.") from error
+    if not text.strip():
+        problem = f"{source} {'holds only white space' if text else 'is empty'}."
+        raise ValueError(problem + " Give the text with --file or --context." * (path is None))
+    return text
 
 
 def progress(items: Iterable[Item], total: int) -> Iterator[Item]:

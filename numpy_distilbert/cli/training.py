@@ -26,37 +26,39 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, dra
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb distill."""
-    verb = add_verb(verbs, "distill", _distill, "train a model on SQuAD, with a teacher")
-    verb.add_argument("file", metavar="TRAIN.json", help="SQuAD v1.1, JSON or JSON in gzip")
-    verb.add_argument("--init", metavar="MODEL", help=f"where to begin; with --write-logits the teacher: {MODEL_HELP}")
+    stopped = {130: "stopped by Ctrl-C: run the same command to continue", 143: "stopped by SIGTERM: likewise"}
+    verb = add_verb(verbs, "distill", _distill, "train a model on SQuAD", "train-v1.1.json.gz --out model", stopped)
+    verb.add_argument("file", metavar="TRAIN.json", help="a SQuAD v1.1 file, JSON or gzipped JSON")
+    verb.add_argument("--init", metavar="MODEL", help=f"the model to train, or to write the logits of: {MODEL_HELP}")
     out = verb.add_mutually_exclusive_group(required=True)
     out.add_argument("--out", metavar="DIR", help="the folder for the new checkpoint")
     out.add_argument("--write-logits", metavar="OUT.safetensors", help="write the logits of --init, and do not train")
-    teacher = "files of --write-logits, or of another framework; their mean is the teacher"
+    teacher = "logits to learn from, made by --write-logits or another framework; of several files, the mean"
     verb.add_argument("--teacher", metavar="LOGITS", nargs="+", default=[], help=teacher)
-    verb.add_argument("--limit", metavar="N", type=int, help="only the first N questions")
-    held_out = "the last N articles are not trained on but calibrate scores, at most a tenth (default: %(default)s)"
+    verb.add_argument("--limit", metavar="N", type=int, help="use only the first N questions")
+    held_out = "train without the last N articles, at most a tenth, and calibrate scores on them (default: %(default)s)"
     verb.add_argument("--held-out", metavar="N", type=int, default=20, help=held_out)
-    verb.add_argument("--eval", metavar="DEV.json", help="evaluate on this file at the end")
-    verb.add_argument("--save-every", metavar="N", type=int, default=100, help="steps (default: %(default)s)")
-    verb.add_argument("--freeze-words", action="store_true", help="leave the word embeddings as they are")
+    verb.add_argument("--eval", metavar="DEV.json", help="evaluate on this SQuAD file at the end")
+    verb.add_argument("--save-every", metavar="N", type=int, default=100, help="save every N steps (default: 100)")
+    verb.add_argument("--freeze-words", action="store_true", help="do not train the word embeddings")
     for name, kind, meaning in (
-        ("alpha", float, "share of the teacher in the loss, 0 to 1"),
-        ("temperature", float, "what logits are divided by for the teacher's part"),
-        ("epochs", int, "how often every window is seen"),
-        ("lr", float, "the highest learning rate"),
-        ("batch-tokens", int, "tokens to a step"),
-        ("dropout", float, "rate of dropout, from 0 to less than 1"),
-        ("negatives", float, "windows to add whose question belongs to another passage, as a share of the others"),
-        ("seed", int, "for order, dropout and negatives"),
+        ("alpha", float, "share of the teacher in the loss, from 0 to 1"),
+        ("temperature", float, "divide logits by X in the teacher's share of the loss"),
+        ("epochs", int, "train on every window N times"),
+        ("lr", float, "highest learning rate"),
+        ("batch-tokens", int, "tokens in a step, at most"),
+        ("dropout", float, "dropout rate, from 0 to less than 1"),
+        ("negatives", float, "windows without the answer to add, as a share of the others: 0.5 adds one for every two"),
+        ("seed", int, "seed of the order, dropout and negatives"),
     ):
         default = data.Hyperparameters._field_defaults[name.replace("-", "_")]
-        verb.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
+        metavar, help_text = "N" if kind is int else "X", f"{meaning} (default: %(default)s)"
+        verb.add_argument(f"--{name}", metavar=metavar, type=kind, default=default, help=help_text)
 
 
 def _distill(arguments: argparse.Namespace) -> Result:
     """Train a model on SQuAD v1.1, with the logits of a teacher if --teacher is given. After Ctrl-C, SIGTERM or a
-    crash, run the same command to continue. With --write-logits, write the logits of a teacher instead.
+    crash, run the same command to continue. With --write-logits, write a teacher's logits instead.
     """
     hyperparameters = data.Hyperparameters(*(getattr(arguments, name) for name in data.Hyperparameters._fields))
     hyperparameters.check()

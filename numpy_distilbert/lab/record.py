@@ -67,6 +67,9 @@ def read_recording(path: str | PathLike[str]) -> Tensors:
     Raises ValueError if it cannot be read, or holds a tensor that is not numeric.
     """
     try:
+        with open(path, "rb") as opened:
+            if not opened.read(1):
+                raise EOFError("it is empty")
         if Path(path).suffix == ".npz":
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 tensors = {name: file[name] for name in file.files}

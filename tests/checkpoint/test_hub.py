@@ -152,7 +152,7 @@ def test_a_connection_that_is_cut_is_taken_up_where_it_ended(run, server, large)
 
 def test_a_download_that_was_given_up_leaves_nothing_and_can_be_made_again(run, server, large, tmp_path):
     server.cut = 99
-    assert f"{ID}: no such folder, and could not be fetched" in one_line(run("download", ID))
+    assert f"{ID}: cannot be downloaded from the hub" in one_line(run("download", ID))
     assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     server.cut = 0
@@ -269,9 +269,21 @@ def test_download_of_a_folder_says_so(run, server, folder, tmp_path):
     (tmp_path / "weights").mkdir()
     folder.rename(tmp_path / "weights" / "mine")
     assert "weights/mine: a folder here" in one_line(run("download", "weights/mine"))
-    (tmp_path / "someone").write_text("", encoding="utf-8")
-    assert "not looked for on the hub, as there is someone here" in one_line(run("download", ID))
     assert not server.requests
+
+
+def test_download_speaks_of_the_hub_alone(run, server, tmp_path):
+    for name in ("tiny-squad", "./someone/tiny-squad", f"{server.address}/{ID}"):
+        assert f"{name}: cannot be downloaded. Name a checkpoint on the hub as OWNER/NAME." in one_line(
+            run("download", name)
+        )
+    assert not server.requests
+    for failure in ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": 1}):
+        line = one_line(run("download", ID, **failure))
+        assert f"{ID}: cannot be downloaded, as the hub cannot be reached" in line and "folder" not in line
+    assert "folder" not in one_line(run("download", "someone/else"))
+    (tmp_path / "someone").mkdir()  # no reason not to download
+    assert run("download", ID).returncode == 0
 
 
 def test_a_path_that_standard_output_cannot_show_is_no_trouble(run_process):
@@ -288,7 +300,7 @@ def test_a_server_that_refuses_is_named(status, message, run, server, tmp_path):
 
 def test_a_server_that_stalls_is_given_up(run, server, tmp_path):
     server.stalls = True
-    assert "could not be fetched" in one_line(run("download", ID, HF_HUB_DOWNLOAD_TIMEOUT=0.2))
+    assert "cannot be downloaded" in one_line(run("download", ID, HF_HUB_DOWNLOAD_TIMEOUT=0.2))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +15,7 @@ from conftest import posix
 from test_squad import SQUAD
 
 from numpy_distilbert import Answer, __version__
-from numpy_distilbert.cli import main
+from numpy_distilbert.cli import asking, batching, checkpoints, evaluating, lab, main, serving, training
 from numpy_distilbert.cli.asking import _shown
 from numpy_distilbert.cli.terminal import progress
 
@@ -182,7 +183,7 @@ def test_a_bad_file_in_a_folder_is_left_out_and_named(notes, capsys):
     output, errors = capsys.readouterr()
     assert output.startswith("Maren Holt") and len(errors.splitlines()) == 2
     assert "latin1.txt: not UTF-8 text (byte 3). Convert it first. It is left out." in errors
-    assert "blank.md must not be blank, got '\\n'. It is left out." in errors
+    assert f"{os.path.join('notes', 'blank.md')} holds only white space. It is left out." in errors
 
 
 def test_a_file_that_is_named_twice_is_one_document(notes, capsys):
@@ -480,12 +481,62 @@ def test_version(capsys):
     assert stop.value.code == 0 and capsys.readouterr().out == f"numpy-distilbert {__version__}\n"
 
 
+@pytest.fixture
+def verbs():
+    found = {}
+    for module in (asking, batching, checkpoints, evaluating, lab, serving, training):
+        module.add_verbs(found)
+    return found
+
+
+@pytest.fixture
+def shown_help(monkeypatch, capsys):
+    """What a call prints and then ends with status 0, on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def shown(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        output, errors = capsys.readouterr()
+        assert (stop.value.code, errors) == (0, "")
+        return output
+
+    return shown
+
+
+def test_without_arguments_the_help_names_every_verb_once(verbs, shown_help):
+    output = shown_help()
+    assert max(map(len, output.splitlines())) <= 80
+    assert sorted(re.findall(r"^  ([a-z]+) +[a-z]", output, re.MULTILINE)) == sorted(verbs)
+    assert shown_help("--help") == output
+
+
+def test_every_help_ends_with_an_example_that_the_verb_takes_and_its_exit_statuses(verbs, shown_help):
+    statuses = {}
+    for name, verb in verbs.items():
+        output = shown_help(name, "--help")
+        assert max(map(len, output.splitlines()[1:])) <= 84  # argparse does not break an option from its metavar
+        example, listed = re.search(
+            r"\nexample:\n  numpy-distilbert (.+)\n\nexit status:\n((?:  .+\n)+)\Z", output
+        ).groups()
+        first, *rest = shlex.split(example)
+        assert first == name and verb.read(rest)
+        statuses[name] = [int(line.split()[0]) for line in listed.splitlines()]
+    assert statuses.pop("distill") == [0, 1, 2, 130, 141, 143]
+    assert set(map(tuple, statuses.values())) == {(0, 1, 2, 130, 141)}
+
+
+def test_the_example_of_the_program_is_answered(shown_help, capsys):
+    example = re.search(r"example:\n  numpy-distilbert (.+)\n", shown_help())[1]
+    assert main(shlex.split(example)) == 0
+    assert capsys.readouterr().out.startswith("Maren Holt  (0.")
+
+
 WRONG = {
-    "no verb": ([], "the following arguments are required: VERB"),
     "no question": (["ask"], "QUESTION is missing. Give it before --file, or ask with -i."),
     "blank question": (["ask", " ", "--context", "Ada"], "question must not be blank"),
     "blank context": (["ask", "Who?", "--context", " "], "--context must not be blank"),
-    "empty standard input": (["ask", "Who?"], "standard input must not be blank"),
+    "empty standard input": (["ask", "Who?"], "standard input is empty. Give the text with --file or --context."),
     "empty context": (["ask", "Who?", "--context", ""], "--context must not be blank"),
     "two contexts": (["ask", "Who?", "--context", "a", "--file", "b"], "--file: not allowed with argument --context"),
     "no file": (["ask", "Who?", "--file", "nowhere.txt"], "nowhere.txt: cannot be read (No such file or directory)"),
@@ -493,7 +544,16 @@ WRONG = {
         ["ask", "Who?", "--file", "empty"],
         "empty: holds no text in a file that ends in .md or .txt.",
     ),
-    "a blank file": (["ask", "Who?", "--file", "blank.txt"], "blank.txt must not be blank, got '\\n'."),
+    "a blank file": (["ask", "Who?", "--file", "blank.txt"], "blank.txt holds only white space."),
+    "an empty file": (["ask", "Who?", "--file", "empty.txt"], "empty.txt is empty."),
+    "an empty file to trace": (["trace", "Who?", "--file", "empty.txt", "-o", "x.safetensors"], "empty.txt is empty."),
+    "an empty SQuAD file": (["evaluate", "empty.txt"], "empty.txt: cannot be read (it is empty)."),
+    "an empty file to train on": (["distill", "empty.txt", "--out", "x"], "empty.txt: cannot be read (it is empty)."),
+    "an empty recording": (
+        ["compare", "empty.txt", "a.md"],
+        "empty.txt: not a readable .safetensors or .npz file (it is",
+    ),
+    "a folder to compare": (["compare", "empty", "a.md"], "empty: not a readable .safetensors or .npz file ([Errno"),
     "a question and -i": (["ask", "Who?", "-i", "--context", "a"], "-i reads the questions from standard input. Leave"),
     "no text for -i": (
         ["ask", "-i"],
@@ -544,8 +604,23 @@ WRONG = {
         "--score takes the answers from its file. Leave --model out.",
     ),
     "limit 0": (["evaluate", "squad.json", "--limit", "0"], "--limit must be at least 1, got 0"),
-    "unknown verb": (["answer"], "invalid choice: 'answer'"),
-    "unknown option": (["ask", "Who?", "--wat\nx\x1b[2J"], "unrecognized arguments: --wat x\ufffd[2J"),
+    "unknown verb": (["answer"], 'no verb "answer" (see numpy-distilbert --help)'),
+    "unknown option": (
+        ["ask", "Who?", "--wat\nx\x1b[2J"],
+        'no option "--wat x\ufffd[2J" (see numpy-distilbert ask --help)',
+    ),
+    "misspelt verb": (["aks", "Who?"], 'no verb "aks". Did you mean "ask"? (see numpy-distilbert --help)'),
+    "misspelt option of the program": (["--verison"], 'no verb "--verison". Did you mean "--version"? (see'),
+    "misspelt option": (["ask", "Who?", "--contxt=a"], 'no option "--contxt". Did you mean "--context"? (see'),
+    "misspelt option that is required": (
+        ["trace", "Who?", "--ouput", "x"],
+        'no option "--ouput". Did you mean "--output"?',
+    ),
+    "abbreviated option": (["ask", "Who?", "--top", "2"], 'no option "--top". Did you mean "--top-k"? (see'),
+    "abbreviated option with a space": (["ask", "Who?", "--cont=a b"], 'unexpected argument "--cont=a b"'),
+    "no quotes": (["ask", "Who", "wrote", "it?"], 'unexpected argument "wrote"; are quotes or --file missing? (see'),
+    "one argument too many": (["info", "."], 'unexpected argument "." (see numpy-distilbert info --help)'),
+    "dashes alone": (["--"], 'no verb "--" (see numpy-distilbert --help)'),
     "a file name of two lines": (["ask", "Who?", "--file", "a\nb\x1b[2J"], "a b\ufffd[2J: cannot be read"),
 }
 
@@ -554,17 +629,14 @@ WRONG = {
 def test_a_wrong_call_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "latin1.txt").write_bytes("Caf\xe9".encode("latin1"))
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD), encoding="utf-8")
-    for name, text in {"blank.txt": "\n", "a.md": "a", "b.md": "b"}.items():
+    for name, text in {"blank.txt": "\n", "empty.txt": "", "a.md": "a", "b.md": "b"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    try:
-        status = main(arguments)
-    except SystemExit as stopped:  # of argparse
-        status = stopped.code
+    assert main(arguments) == 2
     output, error = capsys.readouterr()
-    assert (status, output) == (2, "")
+    assert output == ""
     assert "\x1b" not in error
     assert error.startswith("numpy-distilbert: ") and error.count("\n") == 1 and message in error
 
@@ -581,7 +653,38 @@ def test_output_that_cannot_be_written_is_one_line_and_status_1():
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=120)
     assert done.returncode == 1
-    assert done.stderr == b"numpy-distilbert: the answer could not be written (No space left on device).\n"
+    assert done.stderr == b"numpy-distilbert: the output could not be written (No space left on device).\n"
+
+
+def test_what_begins_with_dashes_is_a_value_after_two_or_with_a_space(capsys):
+    for arguments in (["--context", "--a b", "Who?"], ["--context", "Ada.", "--", "--who?"]):
+        assert main(["ask", *arguments]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@posix
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["ask", QUESTION, "--context", CONTEXT]])
+def test_a_pipe_that_nobody_reads_is_no_error_message(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "numpy_distilbert", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@posix
+def test_a_reader_that_has_enough_ends_the_questions():
+    command = [sys.executable, "-m", "numpy_distilbert", "ask", "-i", "--context", CONTEXT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b"Who wrote it?\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b"Maren Holt")
+        process.stdout.close()
+        process.stdin.write(b"Who read it?\n")
+        process.stdin.close()
+        assert (process.wait(timeout=120), process.stderr.read()) == (141, b"")
 
 
 @posix
@@ -589,7 +692,7 @@ def test_output_that_cannot_be_written_is_one_line_and_status_1():
     "closed, status, message",
     [
         ("<&-", 2, b"numpy-distilbert: standard input is closed. Give the text with --context or --file.\n"),
-        (">&-", 1, b"numpy-distilbert: the answer could not be written (standard output is closed).\n"),
+        (">&-", 1, b"numpy-distilbert: the output could not be written (standard output is closed).\n"),
     ],
 )
 def test_a_closed_stream_is_one_line(closed, status, message):
