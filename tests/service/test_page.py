@@ -97,6 +97,21 @@ def test_at_most_two_other_answers_are_listed_with_their_percentages(open_page, 
     expect(page.locator("#absent")).to_have_text(f"Not in this text {percent(found.no_answer)}")
 
 
+def test_the_two_closest_passages_of_a_text_that_does_not_answer_can_be_seen(open_page, embedded):
+    page, question = open_page(), "What is lost when the firmware is replaced?"
+    page.get_by_role("button", name="A contract").click()
+    expect(page.locator("mark")).to_be_visible()
+    found = embedded.search(question, page.locator("#text").text_content())
+    assert found.best is None and sum(answer["score"] >= 0.01 for answer in found) == 3
+    page.get_by_label("Question").fill(question)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="The closest passages")).to_be_visible()
+    expect(page.locator("#others .passage")).to_have_text([answer["answer"] for answer in found[:2]])
+    expect(page.locator("mark")).to_have_count(0)
+    page.locator("#others button").first.click()
+    expect(page.locator("mark")).to_have_text(found[0]["answer"])
+
+
 def test_another_answer_is_marked_as_long_as_it_is_pressed(open_page):
     page = open_page()
     page.get_by_role("button", name="A contract").click()
