@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+def project_urls() -> dict[str, str]:
+    """The public URLs of this package by label, as in "Source": URL. Empty if it has none or is not installed."""
+    try:
+        urls = metadata("numpy-distilbert").get_all("Project-URL", [])
+    except PackageNotFoundError:
+        return {}
+    return dict(url.split(", ", 1) for url in urls)
 
 
 class Service:
@@ -85,7 +95,7 @@ class Service:
         return protocol.json_response({"status": "ok"})
 
     async def info(self, _: Request) -> Response:
-        """The model, its configuration, the limits, and the number of requests that are being answered."""
+        """The model, its configuration, the limits, the number of requests that are being answered, and links."""
         model = self._qa.model
         limits = {"characters": protocol.TEXT_CHARACTERS, "seconds": protocol.ANSWER_SECONDS}
         known = {
@@ -96,6 +106,7 @@ class Service:
             "config": asdict(model.config),
             "limits": self._limits._asdict() | protocol.MAX_OPTIONS | limits | {"batch_tokens": BATCH_TOKENS},
             "requests": self._n_requests,
+            "links": project_urls(),
         }
         return protocol.json_response(known)
 
