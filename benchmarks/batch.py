@@ -3,12 +3,12 @@
     pip install "numpy-distilbert[batch]"
     python benchmarks/batch.py --squad dev-v1.1.json.gz [--limit 1000] [--rounds 3]
 
-The same first questions of SQuAD dev in each, with the embedded checkpoint, from the start of the process to the output
-in its place, in turns; medians. Beside it the same questions through QuestionAnswerer in this process, loaded already,
-on all cores: what is less than that is the overhead of files, blocks and engines. Start: the same call on a file of one
-question, which is what does not grow with the rows. Files and blocks: the rows twenty times over through everything but
-the model, which is what one reader can feed. Memory, of one worker (of the process itself where there are none) while
-it computes, the highest seen: resident is all its pages, own those that nobody shares. Runs on Linux.
+All of them answer the same first questions of SQuAD dev, with the embedded checkpoint, in turn, timed from the start of
+the process to the complete output; medians. Beside them the same questions through QuestionAnswerer in this process,
+already loaded, on all cores: the difference is the overhead of files, blocks and engines. Start: the same call on a
+file of one question, the part that does not grow with the rows. Files and blocks: the rows twenty times over through
+everything but the model, which is what one reader can feed. Memory: the highest seen in a worker (or in the process, if
+there are no workers) while it computes; resident is all its pages, own those that it does not share. Runs on Linux.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def cluster(folder: Path):
 
 
 def children(parent: int) -> list[int]:
-    """The processes that one has started."""
+    """The processes that a process has started."""
     try:
         text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8")
     except OSError:
@@ -65,7 +65,7 @@ def children(parent: int) -> list[int]:
 
 
 def memory(process: int) -> tuple[float, float]:
-    """Resident and own, in MB."""
+    """Resident and own memory, in MB."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     except OSError:
@@ -125,7 +125,7 @@ def main() -> None:
             f"Dask, {WORKERS} workers": (["--scheduler", address], workers),
         }
         for options, processes in engines.values():
-            run(one, options, processes)  # not counted: files come into the system's cache, workers load the model
+            run(one, options, processes)  # not counted: it fills the system's file cache, and workers load the model
         many = Path(name) / "many.jsonl"
         many.write_text(lines * 20, encoding="utf-8")
         feeding = statistics.median(20 * len(rows) / fed(many) for _ in range(arguments.rounds))

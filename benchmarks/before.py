@@ -1,11 +1,11 @@
-"""This version beside an earlier one: forward pass, start, throughput, training, and whether the answers are the same.
+"""This version against an earlier one: forward pass, start, throughput, training, and whether the answers are the same.
 
     git clone . BEFORE && git -C BEFORE checkout COMMIT
     python benchmarks/before.py BEFORE [--model FOLDER] [--squad dev-v1.1.json.gz] [--rounds 9] [--only forward ...]
 
-Each version is a process of its own, both loaded at once, and they take turns. The ratios are medians over the rounds
-of this version's time divided by the earlier one's in the same round. --model is for the forward pass alone; without it
-and for the rest it is the embedded checkpoint. Sizes are the peak resident sizes of the processes. Runs on Linux.
+Each version runs in its own process; both are loaded at once and take turns. The ratios are medians over the rounds of
+this version's time divided by the earlier one's in the same round. --model is for the forward pass alone; the default,
+and the model for everything else, is the embedded checkpoint. Sizes are peak resident sizes. Runs on Linux.
 """
 
 import argparse
@@ -94,7 +94,7 @@ MEASURED: dict[str, tuple[Callable, dict[str, Any]]] = {
 
 
 def serve(name: str, model: str | None, squad: str | None) -> None:
-    """One version: reads a case a line, writes seconds, a digest of what it computed, and its peak size in MB."""
+    """One version: reads a case per line, writes seconds, a digest of what it computed, and its peak size in MB."""
     import resource
 
     turn = MEASURED[name][0](model, squad)

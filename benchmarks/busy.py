@@ -1,11 +1,11 @@
-"""A question on a machine that has other work: with threadpoolctl, and without it.
+"""Time to answer a question on a machine that has other work, with threadpoolctl and without it.
 
     pip install ".[fast]"
     python benchmarks/busy.py [--rounds 5]
 
-A process answers a question about some 330 tokens of text 9 times with the embedded checkpoint, alone and beside a busy
-loop for each core, in turn; its median time in milliseconds, of each round. Without threadpoolctl the threads of
-OpenBLAS cannot be held, and wait for each other in a loop of their own.
+A process answers a question about some 330 tokens of text 9 times with the embedded checkpoint, alone and beside one
+busy loop per core, in turn; printed is its median time in milliseconds in each round. Without threadpoolctl OpenBLAS
+keeps its own threads, which wait for each other in a busy loop.
 """
 
 import argparse

@@ -1,18 +1,18 @@
-"""Answers in whole documents: what they reach, and how passages and weights were chosen.
+"""Answers from whole documents: how good they are, and how the constants of documents.py were chosen.
 
     python benchmarks/documents.py --squad dev-v1.1.json.gz [--questions 480] [--model FOLDER] [--pipeline]
     python benchmarks/documents.py --time dev-v1.1.json.gz [--model FOLDER]
     python benchmarks/documents.py --tune train-v1.1.json.gz [--questions 240] [--lengths 288 192]
 
-A document is an article of the file: its paragraphs, with a blank line between two. Questions are drawn at random
-(--seed). "right paragraph" is the share of answers in the paragraph that the question was asked of.
+A document is an article of the file: its paragraphs, separated by blank lines. Questions are drawn at random
+(--seed). "right paragraph" is the share of answers found in the paragraph that the question was written for.
 --squad: with documents.py as it is, a row each for the question's own article, reading all and 8 passages; its own
 paragraph, beside a call of the pipeline (with --pipeline for the article too, which takes long); and all articles as
 documents, reading 16 passages; how often "no answer" wins, which it should in another article and another
 paragraph; the ROC AUC of 1 - no_answer for own and other; and how many of the best answers above a score are right.
---time: what a text of 300 kB takes: making Documents of it beside tokenizing it, and a question that reads 8 passages
-beside one that reads all, and one by the pipeline (median of 3 rounds, in turn).
---tune: the same scores for several lengths of passages, PRIOR and NEUTRAL.
+--time: what a text of 300 kB takes: making Documents of it compared with tokenizing it, and a question that reads 8
+passages compared with one that reads all, and with the pipeline (median of 3 rounds, in turn).
+--tune: the same scores for several values of passage length, PRIOR and NEUTRAL.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def read_articles(path: str, chance: random.Random) -> tuple[list[str], list[Ask
 
 
 class Tally:
-    """What was found for some questions: exact match, F1, whether in the right paragraph, score, no_answer."""
+    """Results for some questions: exact match, F1, whether in the right paragraph, score, no_answer."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, ...]] = []
@@ -81,7 +81,7 @@ class Tally:
 
     @property
     def columns(self) -> np.ndarray:
-        """Each of those for all questions, (5, questions)."""
+        """Each of the results for all questions, (5, questions)."""
         return np.array(self.rows, float).T
 
     @property
@@ -121,7 +121,7 @@ def ranked(ranking: Ranking, logits: Logits) -> Found:
 
 
 def tune(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], lengths: list[int]) -> None:
-    """Print a row for every length of a passage and every PRIOR, and for every NEUTRAL how often "no answer" wins."""
+    """Print a row for every passage length and PRIOR, and how often "no answer" wins for every NEUTRAL."""
     settings = qa.settings({})
     print(f"{len(sample)} questions\npassage  PRIOR    all: {HEADING}   8: {HEADING}    AUC")
     weights = [(prior, CONSTANTS[1]) for prior in PRIORS] + [(CONSTANTS[0], neutral) for neutral in NEUTRALS]
@@ -148,7 +148,7 @@ def tune(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], lengths
 
 
 def report(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], with_pipeline: bool) -> None:
-    """Print what documents.py reaches as it is."""
+    """Print how good documents.py is as it stands."""
     every = qa.documents(articles)
     print(f"{len(sample)} questions, {len(articles)} articles, {len(every.passages)} passages")
     tallies: dict[str, Tally] = {}

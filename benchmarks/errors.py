@@ -4,7 +4,7 @@
     python benchmarks/errors.py [--model FOLDER] [--all]
 
 One question and context; root-mean-square errors, as a share of the root mean square of the tensor. Without --all, the
-tensors of the first and the last layer. (Our float64 agrees with PyTorch's in tests/test_trace.py.)
+tensors of the first and the last layer. (Our float64 agrees with PyTorch's: tests/lab/test_record_and_compare.py.)
 """
 
 import argparse

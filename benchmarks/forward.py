@@ -1,14 +1,14 @@
-"""The forward pass beside PyTorch and ONNX Runtime, and its rounding errors beside PyTorch's.
+"""The forward pass against PyTorch and ONNX Runtime, and its rounding errors against PyTorch's.
 
     pip install "numpy-distilbert[fast]" torch==2.13.0 transformers==5.2.0 onnx onnxruntime
     python benchmarks/forward.py [--model FOLDER] [--rounds 9] [--cases "1 x 384" ...]
 
 Without --model a random checkpoint of the published shape is made. PyTorch runs transformers' model with scaled dot
-product attention, ONNX Runtime the same model exported. Each contender is a process of its own, all loaded at once,
-and they take turns; between turns all wait until the threads of the last are asleep. The ratios are medians over the
-rounds of our time divided by theirs in the same round. The sgemm peak is that of NumPy's BLAS on squares of 2048.
-Ragged are 32 inputs as long as the questions with contexts in SQuAD dev (its quantiles, in cased pieces, windows of
-384); the peers get them padded. What is not installed is named and left out.
+product attention, ONNX Runtime the same model exported. Each contender has its own process; all are loaded at once and
+take turns; between turns all wait until the threads of the last are asleep. The ratios are medians over the rounds of
+our time divided by theirs in the same round. The sgemm peak is that of NumPy's BLAS on squares of 2048. "Ragged" is 32
+inputs as long as the questions with contexts in SQuAD dev (its quantiles, in cased pieces, windows of 384); the peers
+get them padded. What is not installed is named and left out.
 """
 
 import argparse
@@ -120,7 +120,7 @@ CONTENDERS = {"ours": ours, "torch": pytorch, "onnxruntime": onnxruntime, "sgemm
 
 
 def serve(name: str, folder: Path, cores: int) -> None:
-    """A contender: reads the lengths of a batch a line, writes the median seconds of a turn."""
+    """A contender: reads the lengths of one batch per line, writes the median seconds of a turn."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     run = CONTENDERS[name](folder, cores)
@@ -138,7 +138,7 @@ def serve(name: str, folder: Path, cores: int) -> None:
 
 
 class Contender:
-    """One of the processes."""
+    """The process of a contender."""
 
     def __init__(self, name: str, folder: Path, cores: int) -> None:
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -198,7 +198,7 @@ def race(folder: Path, names: list[str], cores: int, cases: list[str], rounds: i
 
 
 def rounding_errors() -> None:
-    """Of float32 logits against PyTorch in float64, root mean square over random checkpoints of the published shape."""
+    """Errors of float32 logits against PyTorch's float64: root mean square over random checkpoints, published shape."""
     import torch
     from transformers import DistilBertConfig
     from transformers import DistilBertForQuestionAnswering as Reference

@@ -2,10 +2,10 @@
 
     python benchmarks/memory.py [--model FOLDER] [--megabytes 5]
 
-The first two are a float32 checkpoint of the published shape (--model: another one) being loaded, with the time that
-takes once the file is in the system's cache, and answering a question of 384 tokens. The others are a document of that
-many megabytes, and one of a fifth of them, on a small random checkpoint, as the document's share does not depend on the
-model: tokenized, answered, and searched, reading all passages; and 10,000 documents of 2 kB, searched. Runs on Linux.
+The first two rows are loading a float32 checkpoint of the published shape (or --model), with the time it takes once the
+file is in the system's cache, and answering a question of 384 tokens. The others are a document of --megabytes, and one
+a fifth that size, on a small random checkpoint, as the document's share does not depend on the model: tokenized,
+answered, and searched, reading all passages; and 10,000 documents of 2 kB, searched. Runs on Linux.
 """
 
 import argparse
@@ -26,7 +26,7 @@ WORDS = "the keeper of the old lamp wrote that a storm came in from the north an
 
 
 def peak() -> float:
-    """Of this process, in megabytes. (getrusage would count what its parent had.)"""
+    """Peak size of this process, in megabytes. (getrusage would count what its parent had.)"""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(status["VmHWM"].split()[0]) * 1024 / MEGABYTE
 

@@ -1,4 +1,4 @@
-"""How far our numbers are from PyTorch's and transformers', on the committed outputs of both (tests/reference/).
+"""How far our numbers are from PyTorch's and transformers', whose outputs are stored in tests/reference/.
 
     python benchmarks/parity.py
 

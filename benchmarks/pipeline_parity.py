@@ -1,12 +1,12 @@
-"""The same answers as transformers 5.2.0's pipeline, on SQuAD dev.
+"""Whether answers are the same as those of transformers 5.2.0's pipeline, on SQuAD dev.
 
     pip install "numpy-distilbert[fast]" torch==2.13.0 transformers==5.2.0
     python benchmarks/pipeline_parity.py --squad dev-v1.1.json.gz [--reference PYTHON] [--model FOLDER] [--limit N]
 
-Both compute in float32. A row is a setting: how many questions, how many of them had all answers the same (text, start
-and end, in the same order), and the largest difference of a score. What differs is listed below. Left out of the
-comparison is only the phantom answer that 5.2.0 adds where top_k asks for more than there are.
---reference names the Python that has transformers, where it is not this one.
+Both compute in float32. A row is a setting: how many questions, for how many of them all answers are the same (text,
+start and end, in the same order), and the largest difference of a score. What differs is listed below. The
+comparison leaves out only the empty answers that 5.2.0 adds when top_k asks for more than there are.
+--reference names the Python that has transformers, if it is not this one.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from numpy_distilbert.squad import Question, read_questions
 
 PHANTOM = {"score": 0.0, "start": 0, "end": 0, "answer": ""}
 SMALL = {"max_seq_len": 64, "doc_stride": 16}
-SETTINGS = {  # name: options, every which question, long contexts
+SETTINGS = {  # name: options, every how many questions one is taken, long contexts
     "default": ({}, 1, False),
     "top_k": ({"top_k": 5}, 10, False),
     "impossible": ({"handle_impossible_answer": True}, 10, False),
@@ -41,7 +41,7 @@ LIMIT = 1e-4
 
 
 def pairs_of(questions: list[Question], every: int, long: bool) -> list[tuple[str, str]]:
-    """Every such question with its context; long: with all the contexts of ten paragraphs around it."""
+    """One of every so many questions, with its context; long: with all the contexts of ten paragraphs around it."""
     if not long:
         return [(q.question, q.context) for q in questions[::every]]
     contexts = [context for context, _ in groupby(q.context for q in questions)]
@@ -60,7 +60,7 @@ def compare(pairs: list[tuple[str, str]], ours: list, theirs: list, impossible: 
     same, worst, different = 0, 0.0, []
     for (question, _), mine, reference in zip(pairs, map(as_list, ours), map(as_list, theirs), strict=True):
         reference = [answer for answer in reference if impossible or answer != PHANTOM]
-        pairs_of_answers = zip(mine, reference, strict=False)  # that one has more of them is seen below
+        pairs_of_answers = zip(mine, reference, strict=False)  # a difference in number shows below
         worst = np.max([worst, *(abs(a["score"] - b["score"]) for a, b in pairs_of_answers)])  # nan stays nan
         if [place(answer) for answer in mine] == [place(answer) for answer in reference]:
             same += 1

@@ -1,6 +1,6 @@
-"""transformers' question-answering pipeline in a process of its own, in whatever environment has transformers 5.2.0.
+"""transformers' question-answering pipeline in its own process, in any environment that has transformers 5.2.0.
 
-python benchmarks/reference_pipeline.py FOLDER     reads a job a line, writes its answers and seconds
+python benchmarks/reference_pipeline.py FOLDER     reads one job per line, writes its answers and seconds
 """
 
 import json
@@ -30,7 +30,7 @@ class Reference:
             raise SystemExit(f"{python} has no transformers {NEEDED} with PyTorch. Name one that has with --reference.")
 
     def answer(self, pairs: list[tuple[str, str]], **options) -> tuple[list, float]:
-        """What the pipeline gives for every pair, and how many seconds it took."""
+        """The pipeline's answer to every pair, and how many seconds it took."""
         self.process.stdin.write(json.dumps({"pairs": pairs, "options": options}) + "\n")
         self.process.stdin.flush()
         result = json.loads(self.process.stdout.readline())

@@ -1,4 +1,4 @@
-"""A plain service of transformers' question-answering pipeline, as it is written in a few lines with Starlette.
+"""A plain service around transformers' question-answering pipeline, as one writes it in a few lines with Starlette.
 
 python benchmarks/reference_service.py FOLDER THREADS     prints its URL when it listens
 """

@@ -1,13 +1,13 @@
-"""Requests per second and waiting times of the service, beside a plain one of transformers 5.2.0's pipeline.
+"""Requests per second and response times of the service, against a plain one around transformers 5.2.0's pipeline.
 
     pip install "numpy-distilbert[fast,serve]"
     pip install torch==2.13.0 transformers==5.2.0 starlette uvicorn   (here, or where --reference says)
     python benchmarks/serve.py --squad dev-v1.1.json.gz [--reference PYTHON] [--seconds 20] [--rounds 3]
 
-Both answer the first questions of SQuAD dev with the embedded checkpoint, in float32, in a process of their own on all
+Both answer the first questions of SQuAD dev with the embedded checkpoint, in float32, each in its own process on all
 cores, which the clients share with them. Each client keeps a connection and sends its next question when it has the
-answer to the last. The services take turns; the reference computes in as many threads at a time (of 1 and 4) as serve
-16 clients faster. Of each number of clients: medians of the rounds, and the median ratio of requests per second.
+answer to the last. The services take turns; the reference uses 1 or 4 threads at a time, whichever serves 16 clients
+faster. For each number of clients: medians of the rounds, and the median ratio of requests per second.
 """
 
 import argparse
@@ -32,7 +32,7 @@ THREADS = 1, 4
 
 
 class Service:
-    """A service in a process of its own, and how to load it."""
+    """A service in its own process, and how to put load on it."""
 
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
@@ -51,7 +51,7 @@ class Service:
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
 
     def load(self, clients: int, bodies: list[bytes], seconds: float) -> list[float]:
-        """Requests per second, and the seconds that half and that 99 of 100 of them took at most."""
+        """Requests per second, and the median and 99th percentile of their seconds."""
         taken: list[float] = []
         statuses: set[int] = set()
         start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""From the start of a process to its answer, and the size of what that takes, beside transformers with PyTorch.
+"""Time from the start of a process to its answer, and installed size, against transformers with PyTorch.
 
     pip install numpy-distilbert torch==2.13.0 transformers==5.2.0
     python benchmarks/start.py [--rounds 9]
 
 Every run is a new process that answers one question with the embedded checkpoint and ends; files are in the system's
 cache. Also how much longer `import numpy_distilbert` takes than `import numpy`. The processes take turns; medians, and
-the median ratio of a round. A size is that of the files of a package and of all that it requires; ours includes the
+the median ratio of a round. A size is that of the files of a package and of everything it requires; ours includes the
 checkpoint. What is not installed is named and left out.
 """
 
@@ -50,7 +50,7 @@ def seconds(arguments: list[str]) -> float:
 
 
 def installed(names: Iterable[str], counted: set[str]) -> int:
-    """The bytes of packages and of those they require, without extras and those in counted, to which it adds them."""
+    """The bytes of packages and what they require, without extras or packages in counted, to which it adds them."""
     total = 0
     for name in {re.sub(r"[-_.]+", "-", name).lower() for name in names} - counted:
         counted.add(name)

@@ -1,4 +1,4 @@
-"""Questions per second beside transformers 5.2.0's pipeline, on the first questions of SQuAD dev.
+"""Questions per second against transformers 5.2.0's pipeline, on the first questions of SQuAD dev.
 
     pip install "numpy-distilbert[fast]" torch==2.13.0 transformers==5.2.0
     python benchmarks/throughput.py --squad dev-v1.1.json.gz [--reference PYTHON] [--limit 1000] [--rounds 3]
@@ -6,7 +6,7 @@
 Both compute in float32 on all cores, on the embedded checkpoint and on a random one of the published shape with the
 embedded vocabulary, cut to its size. The reference pipeline gets the batch size at which it is fastest on the first
 hundred questions.
-Both take turns; the ratio is the median over the rounds of their time divided by ours. The bound is what NumPy's BLAS
+They take turns; the ratio is the median over the rounds of their time divided by ours. The bound is what NumPy's BLAS
 would reach in this run if there were only the matrix products, all at the speed of squares of 2048 (forward.py).
 """
 

@@ -1,13 +1,13 @@
-"""The tokenizer beside the Hugging Face tokenizers library: how many strings differ, and how fast each is.
+"""The tokenizer against the Hugging Face tokenizers library: how many strings differ, and how fast each is.
 
     pip install tokenizers==0.22.2
     python benchmarks/tokenizer.py --vocab uncased.txt cased.txt --squad dev-v1.1.json.gz [--generated 1000000]
 
-A vocabulary without a capital A is taken for one in lower case. Compared are ids, tokens, offsets, word ids and
-sequence ids of: every Unicode scalar value alone, doubled, between letters and after a combining mark, also with a
-vocabulary of all characters, in which no difference can hide behind [UNK]; the contexts and questions of SQuAD, as
-texts, pairs and windows; and generated strings of awkward parts. Timed is one thread over the contexts, ids and
-offsets, one text after the other; cold is a new tokenizer, warm its second time over, medians of --rounds.
+A vocabulary without a capital A is taken to be uncased. It compares ids, tokens, offsets, word ids and sequence ids of:
+every Unicode scalar value alone, doubled, between letters and after a combining mark, also with a vocabulary of all
+characters, in which no difference can hide behind [UNK]; the contexts and questions of SQuAD, as texts, pairs and
+windows; and strings generated from awkward parts. It times one thread on the contexts, ids and offsets, one text after
+the other; cold is a new tokenizer, warm the same one the second time; medians of --rounds.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def decoded(ours: Tokenizer, theirs: BertWordPieceTokenizer, items: Iterable[str
 
 
 def through_json(theirs: BertWordPieceTokenizer) -> Tokenizer:
-    """The reference's tokenizer.json, read here."""
+    """The reference's tokenizer.json, read by our tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         theirs.save(str(Path(folder) / "tokenizer.json"))
         return Tokenizer.from_pretrained(folder)

@@ -1,10 +1,10 @@
-"""Training tokens per second beside PyTorch eager, float32, on the embedded checkpoint, all cores.
+"""Training tokens per second against PyTorch eager, float32, on the embedded checkpoint, all cores.
 
     pip install "numpy-distilbert[fast]" torch==2.13.0 transformers==5.2.0
     python benchmarks/train.py --squad dev-v1.1.json.gz [--rounds 3] [--dropout 0.1]
 
-Both take the same steps, forward, backward and AdamW, word embeddings frozen: once of windows drawn at random, which
-PyTorch has to pad, and once of windows of about one length. Every turn is a process of its own; the ratio is the median
+Both take the same steps, forward, backward and AdamW, word embeddings frozen: once on windows drawn at random, which
+PyTorch has to pad, and once on windows of about one length. Every turn has its own process; the ratio is the median
 over the rounds of our tokens per second divided by theirs. Peak resident sizes are those of the last turn. Runs on
 Linux.
 """
@@ -34,7 +34,7 @@ QUESTIONS, WARM, STEPS, BATCH_TOKENS = 4000, 2, 8, 4096
 
 
 def peak() -> float:
-    """Of this process, in megabytes."""
+    """Peak size of this process, in megabytes."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(status["VmHWM"].split()[0]) * 1024 / 10**6
 

@@ -1,10 +1,10 @@
-"""DistilBERT on one page: from a question to its answer, with NumPy and a tokenizer.
+"""DistilBERT on one page: from a question to its answer, with NumPy and the package's tokenizer.
 
     python examples/distilbert_on_one_page.py "Who kept the log?" "The tower is old. Maren Holt kept its log."
 
-Every function is a block of the paper, and every line has the shape of what it computes. Features are rows and tokens
-are columns. w holds the tensors of the checkpoint by their published names; n is the number of tokens, at most 512. The
-package computes the same in kernels.py and encoder.py, for many texts at once and faster.
+Every function is a block of the paper, and every line ends with the shape of its result. Features are rows and tokens
+are columns. w holds the checkpoint's tensors by their published names; n is the number of tokens, at most 512. The
+package computes the same in kernels.py and encoder.py, faster and for many texts at once.
 Source: Vaswani et al. 2017; Devlin et al. 2018; Sanh et al. 2019.
 """
 
@@ -32,12 +32,12 @@ def layer_norm(x, w, name):
 
 
 def softmax(x, axis):
-    odds = np.exp(x - x.max(axis=axis, keepdims=True))  # that of x
-    return odds / odds.sum(axis=axis, keepdims=True)  # that of x
+    odds = np.exp(x - x.max(axis=axis, keepdims=True))  # the shape of x
+    return odds / odds.sum(axis=axis, keepdims=True)  # the shape of x
 
 
 def gelu(x):
-    return x / 2 * (1 + erf(x / math.sqrt(2)))  # that of x
+    return x / 2 * (1 + erf(x / math.sqrt(2)))  # the shape of x
 
 
 def embed(ids, w):

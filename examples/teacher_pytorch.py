@@ -1,12 +1,12 @@
-"""Write the logits of a model of transformers for the questions of a SQuAD file: a teacher for `distill --teacher`.
+"""Write a transformers model's logits for the questions of a SQuAD file: a teacher for `distill --teacher`.
 
     pip install torch transformers
     STUDENT=weights/distilbert-mini-uncased-squad
     python examples/teacher_pytorch.py train.json --student $STUDENT --teacher FOLDER -o logits.safetensors
     numpy-distilbert distill train.json --init $STUDENT --out new --teacher logits.safetensors
 
-The teacher may be any model for question answering, of any size, whose vocabulary is the student's: BERT as well as
-DistilBERT. docs/teachers.md has the format.
+The teacher may be any question-answering model, of any size, that has the student's vocabulary: BERT as well as
+DistilBERT. docs/teachers.md describes the format.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
         parser.error("the teacher's vocabulary is not the student's, so it cannot read the same token ids.")
     questions, _ = hold_out(read_questions(arguments.file, left_out=[]), arguments.held_out)
     windows, _, _ = training_windows(questions[: arguments.limit], student)
-    has_segments = getattr(model.config, "type_vocab_size", 1) > 1  # as in BERT: 0 up to the first [SEP], 1 behind it
+    has_segments = getattr(model.config, "type_vocab_size", 1) > 1  # as in BERT: 0 up to the first [SEP], 1 after it
 
     def logits():
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Record what transformers computes, under the names of `numpy-distilbert trace`, to be compared with it.
+"""Record what transformers computes, under the names that `numpy-distilbert trace` uses, to compare the two.
 
     pip install torch transformers
     numpy-distilbert trace "Who kept the log?" --context "Maren Holt kept its log." -o ours.safetensors
@@ -6,8 +6,8 @@
         --model weights/distilbert-mini-uncased-squad -o theirs.safetensors
     numpy-distilbert compare ours.safetensors theirs.safetensors
 
-The token ids are those in the first file. A module's output is caught by a forward hook, what it is given by a hook
-before it. The scores pass through a function that no hook sees: they are computed again from the q and k it is given.
+The token ids are those in the first file. Forward hooks record the outputs of modules, pre-forward hooks their inputs.
+The attention scores are computed in a function that no hook sees, so they are computed again from q and k.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import DistilBertForQuestionAnswering
 
-INPUTS = {  # modules of which the input is recorded, and as what
+INPUTS = {  # modules whose input is recorded, and under which name
     "LayerNorm": "LayerNorm.input",
     "sa_layer_norm": "sa_layer_norm.input",
     "output_layer_norm": "output_layer_norm.input",

@@ -5,13 +5,13 @@
 >>> qa(question="Where do I live?", context="My name is Ada and I live in Turin.")["answer"]
 'Turin'
 
-The way from a text to its answer, in the order to read it: tokenizer (text to windows of token ids), kernels (linear,
-gelu, softmax, layer_norm, attention: each its formula), parameters (what a model is made of), encoder (the paper's
+The modules from text to answer, in reading order: tokenizer (text to windows of token ids), kernels (linear, gelu,
+softmax, layer_norm, attention, each written as its formula), parameters (what a model is made of), encoder (the paper's
 blocks), model (heads, outputs, batches), spans (logits to answers), documents (which passages of whole documents to
-read, and whose answer wins), qa (QuestionAnswerer, pipeline). Beside it: inputs (forms of a question, options), squad
-(files, exact match, F1), vectors (texts to vectors), arguments (checks), files (written whole or not at all). Below,
-knowing no model: unicode, checkpoint, runtime. Built on it: training, lab, batch, service, cli.
-tests/test_architecture.py says who may import whom.
+read, and which answer wins), qa (QuestionAnswerer, pipeline). Beside them: inputs (forms of a question, options), squad
+(files, exact match, F1), vectors (texts to vectors), arguments (checks), files (written whole or not at all). Below
+them, knowing nothing about models: unicode, checkpoint, runtime. Built on them: training, lab, batch, service, cli.
+tests/test_architecture.py says which module may import which.
 """
 
 __version__ = "0.3.0"

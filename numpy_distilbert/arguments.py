@@ -1,4 +1,4 @@
-"""Names of array types, and checks of arguments: one error each, which names the argument and what it must be."""
+"""Array types, and argument checks: each raises one error, which names the argument and what it must be."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ def check_text(name: str, value: object) -> None:
 
 
 def check_not_blank(name: str, value: str) -> None:
-    """Raise TypeError unless value is a str, ValueError if it has nothing but white space."""
+    """Raise TypeError unless value is a str, ValueError if it is nothing but white space."""
     check_text(name, value)
     if not value.strip():
         raise ValueError(f"{name} must not be blank, got {value[:20]!r}.")
 
 
 def check_type(name: str, value: object, needed: type) -> None:
-    """Raise TypeError unless value is of that class of ours."""
+    """Raise TypeError unless value is an instance of needed, a class of this package."""
     if not isinstance(value, needed):
         raise TypeError(f"{name} must be a {needed.__name__} of numpy_distilbert, got {type(value).__name__}.")
 
 
 def check_integer(name: str, value: object, lowest: int) -> int:
-    """value as an int, be it one of NumPy's. Raises TypeError for anything else or a bool, ValueError below lowest."""
+    """value, Python's or NumPy's, as an int. Raises TypeError for a bool or anything else, ValueError below lowest."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}.")
     if value < lowest:
@@ -70,7 +70,7 @@ def check_ids(input_ids: ArrayLike, vocab_size: int, positions: int) -> Ids:
 
 
 def check_mask(attention_mask: ArrayLike | None, ids: Ids) -> Mask:
-    """Which of the ids are tokens, (batch, sequence): all if None. Raises TypeError or ValueError for no such mask."""
+    """Which of the ids are tokens, (batch, sequence): all if None. Raises TypeError or ValueError for anything else."""
     if attention_mask is None:
         return np.ones(ids.shape, dtype=bool)
     mask = _rectangle("attention_mask", attention_mask)

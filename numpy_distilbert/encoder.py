@@ -1,8 +1,8 @@
-"""The paper's blocks in their order: the only forward pass, for answers, recordings and training.
+"""The paper's blocks in order: the only forward pass, used for answers, recordings and training.
 
-Features are rows, and the tokens of all inputs of a pack are columns: x is (dim, tokens). A block fills activations
-with names; the workspace decides where these are in memory.
-Source: Vaswani et al. 2017, section 3; Sanh et al. 2019, who leave BERT's segment embeddings and pooler out.
+Features are rows, and the tokens of all inputs of a pack are columns: x is (dim, tokens). A block fills named
+activations; the workspace decides where they are in memory.
+Source: Vaswani et al. 2017, section 3; Sanh et al. 2019, who leave out BERT's segment embeddings and pooler.
 """
 
 from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ from .runtime.workspace import Arena, Pack
 
 
 class Embedded(NamedTuple):
-    """What is computed of the token ids."""
+    """What the embeddings compute from the token ids."""
 
     words: Array  # (dim, tokens)
     positions: Array  # (dim, tokens)
@@ -30,20 +30,20 @@ class Embedded(NamedTuple):
 
 
 class Activations(NamedTuple):
-    """What a block computes of x, in this order; lists have an item for each input. d is dim / n_heads."""
+    """What a block computes from x, in this order; lists have an item for each input. d is dim / n_heads."""
 
     x: Array  # (dim, tokens)
     qkv: Array  # (n_heads, 3, d, tokens), query, key and value of each head
     scores: list[Array]  # (n_heads, keys, queries), K^T Q / sqrt(d); empty unless kept
     probabilities: list[Array]  # (n_heads, keys, queries), their softmax; empty unless kept
     attention_dropout: list[Array]  # (n_heads, keys, queries), factors of the probabilities; empty without dropout
-    context: Array  # (n_heads, d, tokens), the mean of the values
+    context: Array  # (n_heads, d, tokens), the mean of the values, weighted by the probabilities
     out_lin: Array  # (dim, tokens), its projection
     attended: Array  # (dim, tokens), x + out_lin
     middle: Array  # (dim, tokens), the layer norm of attended
     lin1: Array  # (hidden_dim, tokens), the first map of the feed-forward network
     activation: Array  # (hidden_dim, tokens), gelu(lin1)
-    lin2: Array  # (dim, tokens), the second
+    lin2: Array  # (dim, tokens), the second map
     ffn_dropout: Array | None  # (dim, tokens), factors of lin2
     output: Array  # (dim, tokens), middle + lin2
     result: Array  # (dim, tokens), the layer norm of output
@@ -51,10 +51,10 @@ class Activations(NamedTuple):
 
 @dataclass
 class Workspace:
-    """Where a pack is computed, and by whom. All layers share the same arrays, apart from those that are kept.
+    """The memory and the threads that compute a pack. All layers use the same arrays, except those that are kept.
 
-    keep: names of activations that get a new array in every layer, where the others are written over each other;
-    dropout: gives the factors for an array of that shape, in training.
+    keep: names of activations that get a new array in every layer, while the others are overwritten;
+    dropout: returns the factors for an array of that shape, in training.
     """
 
     config: Config
@@ -69,7 +69,7 @@ class Workspace:
         return np.empty_like(x) if name in self.keep else x
 
     def activations(self, x: Array) -> Activations:
-        """The arrays for what a block computes of x."""
+        """The arrays for what a block computes from x."""
         dim, n_heads, n_tokens = self.config.dim, self.config.n_heads, self.pack.n_tokens
         rows = {"qkv": 3 * dim, "context": dim, "out_lin": dim, "lin1": self.config.hidden_dim}
         new = {name: np.empty((n, n_tokens), x.dtype) for name, n in rows.items() if name in self.keep}
@@ -110,7 +110,7 @@ def embed(ids: Ids, embeddings: Embeddings, work: Workspace) -> Embedded:
 
 
 def encoder_layer(x: Array, layer: Layer, work: Workspace) -> Activations:
-    """One transformer block, post-norm as in BERT. x: (dim, tokens), which is written over unless it is kept."""
+    """One transformer block, post-norm as in BERT. x: (dim, tokens), which is overwritten unless it is kept."""
     a = work.activations(x)
     self_attention(a, layer.attention, work)
     np.add(x, a.out_lin, out=a.attended)
@@ -141,7 +141,7 @@ def self_attention(a: Activations, layer: Attention, work: Workspace) -> None:
 
 
 def feed_forward(a: Activations, layer: FeedForward, work: Workspace) -> None:
-    """Two linear maps with a GELU between, from middle to lin2."""
+    """Two linear maps with a GELU between them, from middle to lin2."""
 
     def activate(units: slice) -> None:
         linear(a.middle, *layer.lin1.rows(units), out=a.lin1[units], sum_length=SUM_LENGTH)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what is read has one named error, what is written appears when it is complete."""
+"""Read files with one kind of error that names them, and write files that appear only when they are complete."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ def read_json(path: str | PathLike[str]) -> Any:
         return json.loads(data)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, a JSONDecodeError, or an endless integer
+    except (ValueError, RecursionError) as error:  # not UTF-8, a JSONDecodeError, or an integer of thousands of digits
         raise ValueError(f"{path}: not JSON ({error}).") from error
 
 
@@ -31,14 +31,14 @@ def read_json(path: str | PathLike[str]) -> Any:
 def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[Any]]:
     """A file to write UTF-8 text or bytes to. It appears at path when the block ends, or vanishes if the block fails.
 
-    A link stays one, and a file that was there before leaves its permissions.
+    A link stays a link, and the permissions of a file that was there before are kept.
     Raises ValueError, before anything is done, if no file can be written there; OSError if writing fails.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{path}: cannot be written (not a regular file).")
     part = target.with_name(f"{secrets.token_hex(8)}.part")
-    try:  # not to open it has another error than to write to it, which "with" alone could not tell apart
+    try:  # failing to open it is another error than failing to write, and "with" alone could not tell them apart
         file = open(part, "xb") if binary else open(part, "x", encoding="utf-8", newline="\n")  # noqa: SIM115
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror}).") from error
@@ -52,8 +52,8 @@ def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[
 
 
 def replace(part: Path, target: Path) -> None:
-    """Put part in the place of target, with the permissions of the file that was there before."""
-    # Windows has only "read-only" to copy: no file takes the place of one that is, and part could not be removed then
+    """Replace target by part, which gets the permissions of the file that was there before."""
+    # Windows has only "read-only" to copy: a file that is cannot be replaced, and part could then not be removed
     if target.exists() and sys.platform != "win32":
         shutil.copymode(target, part)
     os.replace(part, target)

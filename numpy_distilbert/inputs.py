@@ -1,4 +1,4 @@
-"""What is asked: the question and its context in the arguments of a call, a row of a file or a request; and how.
+"""What is asked, and how: the question and context in a call, a row of a file or a request, and the options.
 
 Source: the forms are those of transformers 5.2.0, pipeline("question-answering"), and of its 4.x releases.
 """
@@ -14,7 +14,7 @@ Pair = tuple[str, str]  # question and context
 
 
 class OtherOptions(TypedDict, total=False):
-    """Options, without the one that decides what a call returns."""
+    """Options without top_k, which decides what type a call returns."""
 
     doc_stride: int | None
     max_answer_len: int | None
@@ -26,14 +26,14 @@ class OtherOptions(TypedDict, total=False):
 
 
 class Options(OtherOptions, total=False):
-    """How a question is to be answered, as far as a caller says; None stands for the default.
+    """How a question is to be answered, as far as the caller says; None means the default.
 
     Lengths are in tokens; names and defaults are those of transformers 5.2.0. top_k (1): how many answers. max_seq_len
     (384, or what the model allows), doc_stride (128, at most half of max_seq_len): a context that does not fit beside
-    the question in max_seq_len is read in windows that overlap by doc_stride. max_answer_len (15), max_question_len
-    (64): the longest answer; what is read of a question. handle_impossible_answer (False): the empty answer competes
+    the question in max_seq_len is read in windows that overlap by doc_stride. max_answer_len (15): the longest answer.
+    max_question_len (64): how much of a question is read. handle_impossible_answer (False): the empty answer competes
     too. align_to_words (True): answers are widened to whole words. batch_size: the most windows that go through the
-    model together (2**14 tokens of them).
+    model together (by default, about 2**14 tokens).
     """
 
     top_k: int | None
@@ -53,8 +53,8 @@ class Settings(NamedTuple):
 
 
 def read_options(options: Mapping[str, Any], positions: int, model_max_length: int | None) -> Settings:
-    """The settings that options ask for of a model with so many positions. model_max_length: of the tokenizer. Raises
-    TypeError if there is no such option, else TypeError or ValueError that names the option and what it must be.
+    """The settings that options ask for. positions: how many the model has; model_max_length: the tokenizer's. Raises
+    TypeError for an unknown option, else TypeError or ValueError that names the option and what it must be.
     """
     for name in options:
         if name not in Settings._fields:
@@ -76,7 +76,7 @@ def read_options(options: Mapping[str, Any], positions: int, model_max_length: i
 
 
 def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pair] | Iterator[Pair]:
-    """The pairs in the arguments of a call, checked: a list, or of an iterator an iterator. Raises as the call."""
+    """The checked pairs in the arguments of a call: a list, or for an iterator an iterator. Raises as the call does."""
     if (inputs and question is not None) or (len(inputs) > 1 and context is not None):
         raise TypeError("question and context must be given once, by position or by name.")
     if len(inputs) == 2 and not isinstance(inputs[0], Mapping):
@@ -100,7 +100,7 @@ def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pa
 
 
 def read_pair(item: Any, place: str) -> Pair:
-    """The pair in {"question": ..., "context": ...}. Raises TypeError or ValueError; place: what it calls the item."""
+    """The pair in {"question": ..., "context": ...}. Raises TypeError or ValueError, which call the item by place."""
     return _pair(_field(item, place, "question"), _field(item, place, "context"), f" of {place}")
 
 

@@ -1,4 +1,4 @@
-"""The maths of the model: pure functions of arrays, each of them its formula.
+"""The maths of the model: pure functions of arrays, each written as its formula.
 
 Features are rows and tokens are columns: x is (dim, tokens), and a linear layer is W x + b as papers write it. Every
 kernel returns the dtype of its input; out is an array for the result, which may be x itself in gelu and layer_norm.
@@ -11,7 +11,7 @@ import numpy as np
 from .arguments import Array
 from .runtime.products import SHORT_SUM_LENGTH, cache_blocks, product, weight_product
 
-# Lowest power first; tests/reference/fit_gelu.py made them.
+# Lowest power first; fitted by tests/reference/fit_gelu.py.
 GELU = (0.797884216, 0.0363342835, -3.31299945e-05, -5.52401581e-05, 3.96910939e-06, -1.33446404e-07, 1.80561628e-09)
 
 
@@ -41,13 +41,13 @@ def gelu(x: Array, out: Array | None = None) -> Array:
 def normal_cdf(x: Array) -> Array:
     """Phi(x) = (1 + erf(x / sqrt(2))) / 2.
 
-    x: any shape -> the same shape. In float64 it is computed so, in float32 as (1 + tanh(x p(x^2))) / 2 with a
-    polynomial p that makes tanh(x p(x^2)) equal to that erf.
+    x: any shape -> the same shape. float64 uses this formula, float32 uses (1 + tanh(x p(x^2))) / 2 with a polynomial p
+    that makes tanh(x p(x^2)) equal to that erf.
     """
     if x.dtype == np.float64:
         cdf = erf(x * math.sqrt(0.5))
     else:
-        with np.errstate(over="ignore"):  # far out p(x^2) is infinite, and tanh of it 1 as it should be
+        with np.errstate(over="ignore"):  # far out x p(x^2) is infinite, and its tanh is 1 or -1, as it should be
             square = x * x
             cdf = square * GELU[-1]
             for coefficient in GELU[-2:0:-1]:  # Horner's rule
@@ -72,7 +72,7 @@ def erf(x: Array) -> Array:
     square = near * near
     largest = np.fmax.reduce(square, axis=None, initial=0.0)
     n, term, series = 0, 1.0, 1.0
-    while term > 1e-17 * series:  # how many terms there are until they no longer count
+    while term > 1e-17 * series:  # counts the terms that still make a difference
         n += 1
         term *= 2.0 * largest / (2 * n + 1)
         series += term

@@ -33,8 +33,8 @@ class ModelOutput:
 
     last_hidden_state: (b, s, dim); hidden_states: the embeddings and the output of every layer, each (b, s, dim);
     attentions: the probabilities of every layer, each (b, h, s, s), queries before keys; tensors: everything that was
-    computed, by name and in order, see output_tensors. All of the model's dtype, 0 at positions with mask 0; the last
-    three only when asked for.
+    computed, by name and in order, see output_tensors. All have the model's dtype and are 0 at positions with mask 0;
+    the last three only when asked for.
     """
 
     last_hidden_state: Array
@@ -59,8 +59,8 @@ class QuestionAnsweringOutput:
 class PretrainedModel(Generic[Output]):
     """An encoder with a head. Nothing changes it once it is loaded: threads may share it.
 
-    head: the linear map on the encoder's output, published name and number of outputs; empty if there is none.
-    output: makes what a call returns of the head's output, (batch, sequence, k), and the others of ModelOutput.
+    head: published name and number of outputs of the linear map on the encoder's output; empty if there is none.
+    output: turns the head's output, (batch, sequence, k), and the rest of a ModelOutput into what a call returns.
     """
 
     head: ClassVar[Mapping[str, int]] = {}
@@ -69,8 +69,8 @@ class PretrainedModel(Generic[Output]):
     def __init__(self, config: Config, weights: Mapping[str, Array], dtype: DTypeLike = "float32") -> None:
         """weights: floating-point arrays under their published names; dtype: float32 or float64, to compute in.
 
-        Raises CheckpointError for a tensor that is missing or of another shape than config asks for, ValueError or
-        TypeError for another dtype.
+        Raises CheckpointError for a tensor that is missing or does not have the shape that config asks for, ValueError
+        or TypeError for another dtype.
         """
         self.config, self.dtype = config, check_dtype(dtype)
         self.parameters = from_state_dict(weights, config, self.head, self.dtype)
@@ -83,7 +83,7 @@ class PretrainedModel(Generic[Output]):
         revision: str | None = None,
         dtype: DTypeLike = "float32",
     ) -> Model:
-        """Load a checkpoint: that in a folder, that of a hub id, or with None the embedded one.
+        """Load a checkpoint: a folder, a hub id, or None for the embedded one.
 
         path, revision: see Checkpoint; dtype: float32 or float64, to compute in. DistilBertModel leaves the weights of
         a head unread. Raises CheckpointError if it is missing, unreadable or of another model.
@@ -104,7 +104,7 @@ class PretrainedModel(Generic[Output]):
         return f"{type(self).__name__}(n_layers={layers}, dim={dim}, n_heads={n_heads}, dtype={self.dtype})"
 
     def apply_head(self, x: Array) -> Array:
-        """The encoder's output through the head. x: (dim, tokens) -> (k, tokens)."""
+        """Apply the head to the encoder's output. x: (dim, tokens) -> (k, tokens)."""
         for layer in self.parameters.head.values():
             x = linear(x, *layer, sum_length=SHORT_SUM_LENGTH)
         return x
@@ -117,12 +117,12 @@ class PretrainedModel(Generic[Output]):
         output_attentions: bool = False,
         output_tensors: bool = False,
     ) -> Output:
-        """Compute a batch.
+        """Run the model on a batch.
 
         input_ids: integers (b, s), each below vocab_size; attention_mask: (b, s) of 0 and 1, or None for all 1.
         A position with mask 0 is not computed: no other attends to it, and in the output it is 0.
-        output_tensors: give every tensor that is computed under the name of the checkpoint's module that gives it,
-        NAME.input being what it is given; between those of attention its scores, probabilities and context.
+        output_tensors: return every tensor that is computed, under the name of the checkpoint's module that computes
+        it; NAME.input is the input of that module. Attention also has its scores, probabilities and context.
         Raises ValueError or TypeError that names the argument if it is anything else.
         """
         check_bool("output_hidden_states", output_hidden_states)
@@ -155,11 +155,11 @@ class PretrainedModel(Generic[Output]):
     def _encode(
         self, ids: Ids, mask: Mask, keep: Collection[str], record: Callable[[str, Embedded | Activations, Pack], None]
     ) -> Array:
-        """The head's output, (b, s, k). keep: see Workspace; record: is called with what each module has computed."""
+        """The head's output, (b, s, k). keep: see Workspace; record: called with what each module has computed."""
         output = np.zeros((*ids.shape, [self.config.dim, *self.head.values()][-1]), self.dtype)
 
         def compute(rows: list[int], team: Team) -> None:
-            """The inputs in these rows of the batch."""
+            """Compute the inputs in these rows of the batch."""
             pack, arena = Pack.of(rows, mask), self._memory.take()
             work = Workspace(self.config, pack, arena, team, keep)
             with np.errstate(over="ignore", invalid="ignore"):  # too large for float32: the output shows it
@@ -195,7 +195,7 @@ class DistilBertForQuestionAnswering(PretrainedModel[QuestionAnsweringOutput]):
 
     @staticmethod
     def output(logits: Array, *others: Any) -> QuestionAnsweringOutput:
-        """Logits (batch, sequence, 2) as those of start and end."""
+        """Split logits, (batch, sequence, 2), into those of start and end."""
         start_logits, end_logits = (np.ascontiguousarray(logits[..., i]) for i in range(2))
         return QuestionAnsweringOutput(start_logits, end_logits, *others)
 
@@ -203,7 +203,7 @@ class DistilBertForQuestionAnswering(PretrainedModel[QuestionAnsweringOutput]):
 def recorded(name: str, computed: Embedded | Activations) -> dict[str, Array | list[Array]]:
     """What the embeddings or a block have computed, in order, under the names of the checkpoint's modules.
 
-    name: of the module; NAME.input is what the module of that name is given.
+    name: of the module; NAME.input is the input of the module of that name.
     """
     if isinstance(computed, Embedded):
         return {

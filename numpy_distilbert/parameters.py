@@ -1,4 +1,4 @@
-"""What a model is made of: its configuration, its parameters, and the names that they are published under."""
+"""What a model is made of: its configuration, its parameters, and the names they are published under."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ANOTHER_MODEL = "The weights and the configuration are not of the same model."
 
 @dataclass(frozen=True)
 class Config:
-    """The shape of a model, under the names that config.json has for it."""
+    """The shape of a model, with the names that config.json uses."""
 
     vocab_size: int
     dim: int
@@ -49,20 +49,20 @@ class Affine(NamedTuple):
     bias: Array
 
     def rows(self, share: slice) -> "Affine":
-        """What gives these rows of the layer's output."""
+        """The part of the layer that computes these rows of its output."""
         return Affine(self.weight[share], self.bias[share])
 
 
 class Embeddings(NamedTuple):
-    """The tables a token is looked up in, and the norm of their sum."""
+    """The embedding tables, and the layer norm of their sum."""
 
-    word_embeddings: Array  # (vocab_size, dim), float16 where the file is: few of its rows are ever used
+    word_embeddings: Array  # (vocab_size, dim), float16 if the file is: few of its rows are ever used
     position_embeddings: Array  # (max_position_embeddings, dim)
     LayerNorm: Affine
 
 
 class Attention(NamedTuple):
-    """The projections of multi-head attention, those of query, key and value as one."""
+    """The projections of multi-head attention, with query, key and value as one."""
 
     qkv: Affine  # (n_heads * 3 * d, dim): query, key and value of the first head, then those of the second
     out_lin: Affine  # (dim, dim)
@@ -94,7 +94,7 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """What an array is published as: one tensor, or those of query, key and value, each of that shape."""
+    """How an array is published: as one tensor, or as those of query, key and value, each of that shape."""
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
@@ -103,7 +103,7 @@ class Published:
 def published(config: Config, head: Mapping[str, int]) -> Parameters:
     """The names of a model's tensors, in the structure of its parameters.
 
-    head: the linear map on the encoder's output, published name and number of outputs; empty if there is none.
+    head: published name and number of outputs of the linear map on the encoder's output; empty if there is none.
     """
 
     def tensor(shape: tuple[int, ...], *names: str) -> Any:
@@ -131,9 +131,9 @@ def published(config: Config, head: Mapping[str, int]) -> Parameters:
 def from_state_dict(
     weights: Mapping[str, Array], config: Config, head: Mapping[str, int], dtype: np.dtype[np.floating]
 ) -> Parameters:
-    """The parameters in arrays under their published names; config, head: see published().
+    """Parameters from arrays under their published names; config, head: see published().
 
-    All are of that dtype but the word embeddings, which stay as they are: few of their rows are ever used.
+    All get that dtype except the word embeddings, which stay as they are: few of their rows are ever used.
     Raises CheckpointError if a tensor is missing or not of the shape that the configuration needs.
     """
 
@@ -171,14 +171,14 @@ def _tensor(weights: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> 
 
 
 def tree_leaves(tree: Any) -> list[Any]:
-    """What is in tuples and dicts in one another, in their order."""
+    """The leaves of nested tuples and dicts, in order."""
     if isinstance(tree, dict):
         tree = tuple(tree.values())
     return [leaf for branch in tree for leaf in tree_leaves(branch)] if isinstance(tree, tuple) else [tree]
 
 
 def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same structure with function of every leaf."""
+    """The same structure, with function applied to every leaf."""
     if isinstance(tree, dict):
         return {key: tree_map(function, branch) for key, branch in tree.items()}
     if not isinstance(tree, tuple):

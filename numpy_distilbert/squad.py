@@ -1,6 +1,6 @@
 """SQuAD v1.1: its files, and exact match and F1 as its official script defines them.
 
-Source: Rajpurkar et al. 2016, section 6.1, and evaluate-v1.1.py, whose figures these are.
+Source: Rajpurkar et al. 2016, section 6.1, and evaluate-v1.1.py, which gives the same figures.
 """
 
 import re
@@ -40,8 +40,8 @@ class Scores(NamedTuple):
 def read_questions(path: str | PathLike[str], left_out: list[str] | None = None) -> list[Question]:
     """The questions of a SQuAD v1.1 file, plain or gzip, in its order.
 
-    left_out: takes the ids of blank questions, contexts and those without answers, which are an error otherwise.
-    Raises ValueError if it cannot be read or is something else; warns of another version, as the official script.
+    left_out: collects the ids of questions that are blank, have a blank context or no answer, else these are an error.
+    Raises ValueError if it cannot be read or is something else; warns of another version, as the official script does.
     """
     file = read_json(path)
     if not isinstance(file, dict) or "data" not in file:
@@ -87,7 +87,7 @@ def read_predictions(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> Scores:
-    """Compare with the best of each question's answers; a question without a prediction scores 0.
+    """Score every prediction against the best of its question's answers; a question without one scores 0.
 
     Raises ValueError if there are no questions.
     """
@@ -113,5 +113,5 @@ def token_f1(prediction: str, answer: str) -> float:
 
 
 def normalize(text: str) -> str:
-    """In lower case, without ASCII punctuation, then without articles, words divided by one space."""
+    """The text in lower case, without ASCII punctuation, then without articles, with one space between words."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(WITHOUT_PUNCTUATION)).split())

@@ -1,11 +1,11 @@
-"""Text to token ids and back: BERT's WordPiece tokenizer, with the place of every piece in the text as given.
+"""Text to token ids and back: BERT's WordPiece tokenizer, with the place of every piece in the original text.
 
 split → normalise → WordPiece → pairs and windows. The published tokenizers normalise first. Here the text is split
-first, which comes to the same because no rule of BERT's normaliser looks across the end of a word, and which lets
-each distinct word be analysed once and remembered: that, and a split by one regular expression, is the speed.
+first. The result is the same, because no rule of BERT's normaliser looks past the end of a word, and each distinct
+word can be analysed once and remembered: that, and splitting with one regular expression, is what makes it fast.
 
-Source: Devlin et al. 2018 and its tokenization.py; where that leaves room, the behaviour matched is that of the
-Hugging Face tokenizers library (BertNormalizer, BertPreTokenizer, WordPiece), which transformers uses.
+Source: Devlin et al. 2018 and its tokenization.py; what that leaves open is decided as in the Hugging Face tokenizers
+library (BertNormalizer, BertPreTokenizer, WordPiece), which transformers uses.
 """
 
 import re
@@ -22,9 +22,9 @@ from .unicode.normalise import normalise
 from .unicode.tables import ACCENTED_PUNCTUATION, CJK, PUNCTUATION, WHITESPACE
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
-REMEMBERED_PIECES = 1 << 17  # of all words together, which bounds the memory they take
+REMEMBERED_PIECES = 1 << 17  # in all words together, which bounds the memory they take
 MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
-# What decode() tidies in each piece with the space before it: the reference's pairs, in its order.
+# What decode() replaces in each piece with the space before it: the reference's pairs, in its order.
 TIDIED = (
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
     (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
@@ -35,11 +35,11 @@ Word = tuple[tuple[int, ...], tuple[Span, ...]]  # ids of its pieces, and their 
 
 @dataclass(frozen=True)
 class Encoding:
-    """A text, or a pair of texts, as the model reads it: lists of one length, an item a token.
+    """A text, or a pair of texts, as the model reads it: lists with one item per token.
 
     ids: places in the vocabulary. offsets: (start, end) in characters of the text the token is from. word_ids: which
     word of that text, counted from 0. sequence_ids: 0 for the text, 1 for its pair. At the [CLS] and [SEP] that were
-    added, offsets are (0, 0), word and sequence ids None. As the Encoding of the tokenizers library.
+    added, offsets are (0, 0), word and sequence ids None. The same as Encoding in the tokenizers library.
     """
 
     ids: list[int]
@@ -53,11 +53,11 @@ class Encoding:
 
     @property
     def tokens(self) -> list[str]:
-        """The pieces behind the ids, continuations with their ##."""
+        """The piece of every id; one that continues a word begins with ##."""
         return [self.pieces[i] for i in self.ids]
 
     def char_to_token(self, position: int, sequence: int = 0) -> int | None:
-        """The token that holds a character of the text (sequence 0) or its pair (1), None for one between tokens."""
+        """Index of the token with a character of the text (sequence 0) or its pair (1); None between tokens."""
         tokens = enumerate(zip(self.offsets, self.sequence_ids, strict=True))
         return next((i for i, ((start, end), of) in tokens if start <= position < end and of == sequence), None)
 
@@ -70,12 +70,12 @@ class Pieces(NamedTuple):
     word_ids: list[int]
 
     def slice(self, start: int, stop: int) -> "Pieces":
-        """Those from start up to stop."""
+        """The pieces from start up to stop."""
         return Pieces(self.ids[start:stop], self.offsets[start:stop], self.word_ids[start:stop])
 
 
 class Tokenizer:
-    """WordPiece with BERT's normalisation. It may be shared by threads."""
+    """WordPiece with BERT's normalisation. Threads may share it."""
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class Tokenizer:
         added_tokens: Mapping[str, int] | None = None,
         split_special_tokens: bool = False,
     ) -> None:
-        """vocab: pieces to ids, unk_token, cls_token and sep_token among them; strip_accents: None means as lowercase.
+        """vocab: pieces to ids, with unk_token, cls_token and sep_token; strip_accents: None means only if lowercase.
 
         model_max_length: the longest input of the model in tokens, None if unknown; kept for callers, never enforced.
-        added_tokens: further special tokens with their ids. split_special_tokens: special tokens in a text are plain
-        text, so that a hostile document cannot forge a separator.
-        Raises TypeError for an argument of another type, ValueError if two pieces have one id or a piece has two,
+        added_tokens: further special tokens with their ids. split_special_tokens: treat special tokens in a text as
+        plain text, so that a hostile document cannot forge a separator.
+        Raises TypeError for an argument of the wrong type, ValueError if two pieces have one id or a piece has two,
         CheckpointError if one of the first three special tokens is missing.
         """
         if not isinstance(vocab, Mapping):
@@ -141,11 +141,11 @@ class Tokenizer:
         *,
         split_special_tokens: bool | None = None,
     ) -> "Tokenizer":
-        """Read the tokenizer in a folder or of a hub id, or with None of the embedded checkpoint.
+        """Load the tokenizer of a checkpoint: a folder, a hub id, or None for the embedded one.
 
-        The pieces are those of tokenizer.json if present, else of vocab.txt. Settings are those of
-        tokenizer_config.json, else of tokenizer.json, else the defaults, among them do_lower_case true as in
-        transformers' DistilBertTokenizer; split_special_tokens, if given, goes before all. path, revision: see
+        The pieces are those in tokenizer.json if present, else in vocab.txt. Settings are those in
+        tokenizer_config.json, else in tokenizer.json, else the defaults, among them do_lower_case true as in
+        transformers' DistilBertTokenizer; split_special_tokens, if given, overrides them. path, revision: see
         Checkpoint. Raises CheckpointError if a file cannot be read or is not what it should be.
         """
         file, settings = Checkpoint(path, revision).tokenizer
@@ -177,8 +177,8 @@ class Tokenizer:
         """Question and context as pairs of at most max_length tokens, each repeating stride tokens of the one before.
 
         The question keeps its first max_question_length tokens, and never so many that no token of the context fits
-        beside it. stride is cut to what leaves each window a token that the one before lacks. At least one window, even
-        for a context without tokens. Lengths count [CLS] and [SEP]. As truncation="only_second" with overflow in
+        beside it. stride is reduced until each window adds a token to the one before. At least one window, even for a
+        context without tokens. Lengths count [CLS] and [SEP]. Like truncation="only_second" with overflow in
         transformers. Raises TypeError or ValueError that names the argument.
         """
         return list(self.iter_windows(question, context, max_length, stride, max_question_length))
@@ -186,7 +186,7 @@ class Tokenizer:
     def iter_windows(
         self, question: str, context: str, max_length: int, stride: int, max_question_length: int | None
     ) -> Iterator[Encoding]:
-        """The same windows one at a time: all of a long context would take much memory. Errors come with the call."""
+        """The same windows one at a time, as all those of a long text take much memory. The call raises the errors."""
         check_text("question", question)
         check_text("context", context)
         max_length = check_integer("max_length", max_length, MIN_WINDOW)
@@ -202,10 +202,10 @@ class Tokenizer:
         return (self.join(asked, text.slice(start, start + room)) for start in starts)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """The text of ids, as near as pieces tell it: spaces between words, none before full stops and the like.
+        """The text of ids, as far as pieces can tell: a space between words, none before full stops and the like.
 
-        Special tokens are left out or kept. As Tokenizer.decode of the tokenizers library, but that an id which is not
-        in the vocabulary raises ValueError.
+        Special tokens are left out or kept. The same as Tokenizer.decode in the tokenizers library, except that an id
+        outside the vocabulary raises ValueError.
         """
         text: list[str] = []
         for i in ids:
@@ -222,7 +222,7 @@ class Tokenizer:
         return "".join(text)
 
     def pieces(self, text: str) -> Pieces:
-        """A text without [CLS] and [SEP]."""
+        """The pieces of a text, without [CLS] and [SEP]."""
         ids, offsets, word_ids = Pieces([], [], [])
         n_words, position, remembered = 0, 0, self._words
         for part in self._parts(text):
@@ -237,7 +237,7 @@ class Tokenizer:
         return Pieces(ids, offsets, word_ids)
 
     def join(self, *sequences: Pieces) -> Encoding:
-        """One or two texts as the model reads them, with [CLS] before and [SEP] after."""
+        """One or two texts as the model reads them: [CLS] first, and [SEP] after each."""
         encoding = Encoding([self._cls], [(0, 0)], [None], [None], self._pieces)
         for i, pieces in enumerate(sequences):
             encoding.ids.extend((*pieces.ids, self._sep))
@@ -247,14 +247,14 @@ class Tokenizer:
         return encoding
 
     def _parts(self, text: str) -> list[str]:
-        """The text cut into words, each with the space before it, further white space and special tokens."""
+        """The text cut into words (each with the space before it), other white space and special tokens."""
         if self._split_special is None:
             return self._split_words.findall(text)
         segments = enumerate(self._split_special.split(text))
         return [part for i, text in segments for part in ([text] if i % 2 else self._split_words.findall(text))]
 
     def _analyse(self, part: str) -> Word:
-        """The pieces of a part, remembered unless it is a giant; none for white space."""
+        """The pieces of a part, remembered unless it is very long; none for white space."""
         if self._split_special is not None and part in self.special_tokens:
             word: Word = (self.special_tokens[part],), ((0, len(part)),)
         else:
@@ -268,7 +268,7 @@ class Tokenizer:
         return word
 
     def _word_pieces(self, text: str, origins: Sequence[int]) -> Word:
-        """The longest piece first, greedily. origins: of each character of text, where the part has it."""
+        """Cut a word into pieces, greedily the longest first. origins: where each character of text was in the part."""
         if not text:
             return (), ()
         unknown = (self.unk_id,), ((origins[0], origins[-1] + 1),)
@@ -288,7 +288,7 @@ class Tokenizer:
         return tuple(ids), tuple(spans)
 
     def _normalise(self, part: str) -> tuple[str, Sequence[int]]:
-        """The word of a part cleaned and, as set, without accents and in lower case; and where each character was."""
+        """The word in a part, cleaned and, if so set, without accents and lower-cased; and where each character was."""
         word = part[1:] if part[0] == " " else part
         if word.isascii() and word.isalnum():
             return word.lower() if self.lowercase else word, range(len(part) - len(word), len(part))
@@ -296,17 +296,17 @@ class Tokenizer:
 
 
 def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:
-    """What special tokens are found with in a text, the longest first; None if there are none to find."""
+    """The pattern that finds special tokens in a text, the longest first; None if there are none to find."""
     longest_first = sorted(special_tokens, key=len, reverse=True)
     return regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if longest_first else None
 
 
 def word_pattern(tokenize_chinese_chars: bool, strip_accents: bool) -> re.Pattern[str]:
-    """What cuts a text into parts: a word, with the space before it if there is one, or white space.
+    """The pattern that cuts a text into parts: a word with the space before it, if any, or white space.
 
-    The hot loop of the tokenizer, hence the standard library's engine, which finds short matches sooner.
+    This is the tokenizer's hot loop, hence the standard library's engine, which is faster at short matches.
     """
     alone = PUNCTUATION + CJK * tokenize_chinese_chars + ACCENTED_PUNCTUATION * strip_accents
-    # What is most frequent comes first, for the classes are long: plain letters, and the space that ends most words.
+    # The most frequent comes first, because the classes are long: plain letters, and the space that ends most words.
     other = f"[^ {WHITESPACE}{alone}]"
     return re.compile(rf" ?(?:[0-9A-Za-z]+{other}*|[{alone}]|{other}+)|[{WHITESPACE}]+")

@@ -20,9 +20,9 @@ def embed_texts(
 ) -> Array:
     """One vector for each text.
 
-    pooling: "mean" of the vectors of all tokens, [CLS] and [SEP] among them (Reimers and Gurevych 2019, section 3), or
-    "cls", that of the first; normalize: to length 1, so that a product of two is their cosine. A text with more tokens
-    than the model has positions is read as far as they go. Returns (texts, dim) of the model's dtype; for a single str
+    pooling: "mean" of the vectors of all tokens, [CLS] and [SEP] included (Reimers and Gurevych 2019, section 3), or
+    "cls", that of the first; normalize: to length 1, so that the product of two is their cosine. A text with more
+    tokens than the model has positions is cut to fit. Returns (texts, dim) in the model's dtype; for a single str
     (dim,). Raises TypeError for what is not text or bool, ValueError for another pooling.
     """
     if pooling not in ("mean", "cls"):
@@ -41,7 +41,7 @@ def embed_texts(
     for first in range(0, len(texts), BATCH_TEXTS):
         rows = [tokenizer(text).ids for text in texts[first : first + BATCH_TEXTS]]
         ids, mask = pad([row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows])  # [SEP] stays
-        hidden = model(ids, mask).last_hidden_state  # 0 where mask is
+        hidden = model(ids, mask).last_hidden_state  # 0 where the mask is 0
         pooled = hidden[:, 0] if pooling == "cls" else hidden.sum(axis=1) / mask.sum(axis=1, keepdims=True)
         vectors[first : first + len(rows)] = pooled
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors

@@ -1,8 +1,8 @@
-"""Read the files of a checkpoint's folder, with an error that names the file and what is wrong with it.
+"""Read the files in a checkpoint's folder, with errors that name the file and what is wrong with it.
 
 config.json              the shape of the model
 model.safetensors        its weights, read by tensors.py
-vocab.txt                one piece a line, the line number is the id
+vocab.txt                one piece per line, the line number is the id
 tokenizer.json           vocabulary and pipeline, as the tokenizers library writes it; takes precedence over vocab.txt
 tokenizer_config.json    cased or uncased, special tokens, the longest input; overrides both; may be absent
 calibration.json         how scores of documents.py become probabilities; may be absent
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, unreadable or not what it says it is."""
+    """A checkpoint that is missing, unreadable or not what it claims to be."""
 
 
 def _read_text(path: Path) -> str:
@@ -66,7 +66,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 
 
 def read_tokenizer(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The file that holds the vocabulary, and the arguments of Tokenizer from all files of a folder.
+    """The file that holds the vocabulary, and the arguments for Tokenizer from all files in a folder.
 
     tokenizer.json if present, else vocab.txt; special_tokens_map.json (of transformers 4) and tokenizer_config.json
     override either. Raises CheckpointError for a file that cannot be read, or asks for what BERT's tokenizer cannot do.
@@ -84,8 +84,8 @@ def read_tokenizer(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read_calibration(folder: Path) -> dict[str, float]:
-    """temperature and offset in calibration.json, or nothing if it is absent. Raises CheckpointError, as read_json, or
-    if they are not numbers, the temperature above 0.
+    """temperature and offset in calibration.json, or nothing if it is absent. Raises CheckpointError as read_json(),
+    and if one is not a number or the temperature is not above 0.
     """
     path = folder / "calibration.json"
     if not os.path.exists(path):
@@ -137,7 +137,7 @@ def _tokenizer_json(path: Path) -> dict[str, Any]:
 
 
 def _frame(path: Path, post_processor: dict[str, Any], vocab: dict[str, int]) -> tuple[str, str]:
-    """The [CLS] and the [SEP] of a post-processor, which must frame two texts as BERT: [CLS] A [SEP] B [SEP]."""
+    """The [CLS] and the [SEP] of a post-processor, which must frame two texts as BERT does: [CLS] A [SEP] B [SEP]."""
     _need(path, "post_processor.type", post_processor["type"], "BertProcessing", "TemplateProcessing")
     if post_processor["type"] == "BertProcessing":
         (cls, cls_id), (sep, sep_id) = post_processor["cls"], post_processor["sep"]

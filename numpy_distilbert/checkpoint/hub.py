@@ -1,7 +1,7 @@
-"""Find a checkpoint: embedded in the package, in a folder, or on the hub, from where it is fetched and verified.
+"""Find a checkpoint: embedded in the package, in a folder, or on the hub, from which it is fetched and verified.
 
 The client is huggingface_hub, with its cache, settings (HF_ENDPOINT, HF_HUB_OFFLINE, ...), resume and progress bars. It
-does not compare what it fetched with the published sha256, so that is done here, once for every file of weights.
+does not compare what it fetched with the published sha256, so that is done here, once for every weights file.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def find(path: str | PathLike[str] | None = None, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: the one named, one fetched from the hub, or with None the embedded default.
+    """The folder of a checkpoint: the one named, one fetched from the hub, or the embedded default for None.
 
-    path: a folder, or if there is no folder of that name the id of a checkpoint on the hub, OWNER/NAME; revision: a
+    path: a folder or, if there is no folder of that name, the id of a checkpoint on the hub, OWNER/NAME; revision: a
     branch, tag or commit of it. A path object, and OWNER/NAME if OWNER exists here, are never looked for on the hub.
     Raises CheckpointError if there is no such folder or it cannot be fetched, TypeError if path is not a path,
-    ValueError for a revision of what is not on the hub.
+    ValueError for a revision of anything not on the hub.
     """
     if not isinstance(path, (str, PathLike, type(None))):
         raise TypeError(f"path must be a str or a path, got {type(path).__name__}.")
@@ -71,7 +71,7 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
             f"{hub_id}: no such folder, not (or not all of it) in the hub's cache, and the hub cannot be reached "
             f"({_reason(error.__cause__ or error)}). Where it can, run: numpy-distilbert download {hub_id}"
         ) from error
-    except Exception as error:  # of its HTTP library too, which depends on its version
+    except Exception as error:  # may be from its HTTP library, which depends on its version
         problem = f"could not be fetched from the hub ({_reason(error)})"
         raise CheckpointError(f"{hub_id}: no such folder, and {problem}.") from error
     for path in folder.glob("*.safetensors"):
@@ -84,7 +84,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _verify(path: Path, hub_id: str) -> None:
-    """Compare a file in the hub's cache with its published sha256, and note that in a file beside it."""
+    """Compare a file in the hub's cache with its published sha256, and record that in a file beside it."""
     try:
         blob = path.resolve(strict=True)
         state, verified = f"{blob.stat().st_size} {blob.stat().st_mtime_ns}", blob.with_name(f"{blob.name}.verified")
@@ -94,22 +94,22 @@ def _verify(path: Path, hub_id: str) -> None:
         if published is not None and sha256(blob) != published:
             path.unlink()
             blob.unlink(missing_ok=True)
-            problem = f"its content has not the published sha256 {published}"
+            problem = f"its content does not have the published sha256 {published}"
             raise CheckpointError(f"{path}: {problem}. It was removed; fetch it again.")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}). Fetch it again.") from error
-    with suppress(OSError):  # a read-only cache: compare each time
+    with suppress(OSError):  # a read-only cache is compared each time
         verified.write_bytes(state.encode())
 
 
 def published_sha256(path: Path) -> str | None:
-    """The digest that names the blob behind a link in the hub's cache; None for a small file, named by git."""
+    """The digest that names the blob behind a link in the hub's cache; None for a small file, named by its git hash."""
     name = os.path.basename(os.path.realpath(path))
     return name if SHA256.fullmatch(name) else None
 
 
 def _asked_sha256(path: Path, hub_id: str) -> str | None:
-    """The same from the hub, for a cache without links, as on some systems."""
+    """The same digest, asked of the hub: on some systems its cache has no links."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
@@ -120,9 +120,9 @@ def _asked_sha256(path: Path, hub_id: str) -> str | None:
 
 
 def copy(folder: Path, directory: Path) -> Path:
-    """Copy a checkpoint to a folder in that directory with its name on the hub, which appears when it is complete.
+    """Copy a checkpoint to a folder in directory with its name on the hub, which appears when it is complete.
 
-    folder: a path returned by fetch(). Raises CheckpointError if there is something of that name.
+    folder: a path returned by fetch(). Raises CheckpointError if something of that name exists.
     """
     target = directory / folder.parents[1].name.split("--")[-1]
     if os.path.lexists(target):

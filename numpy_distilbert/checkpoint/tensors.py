@@ -39,13 +39,13 @@ class Place(NamedTuple):
 class Weights(Mapping[str, NDArray[np.floating]]):
     """The tensors in a folder by their published names, each read from its file when it is asked for.
 
-    They have the dtype they are stored in, bfloat16 as float32. Getting one raises CheckpointError if it cannot be
-    read, is no floating-point tensor, or is not finite.
+    They have the dtype they are stored in, but bfloat16 becomes float32. Getting one raises CheckpointError if it
+    cannot be read, is not a floating-point tensor, or is not finite.
     path: the file to name in errors; files: those with the tensors; unread: the names not asked for yet.
     """
 
     def __init__(self, folder: Path, dtype: type[np.floating] = np.float32) -> None:
-        """Read the files' headers. dtype: of tensors stored in float64. Raises CheckpointError if one is not valid."""
+        """Read the files' headers. dtype: for tensors stored in float64. Raises CheckpointError if one is not valid."""
         self._dtype = dtype
         self.path, self.files = _files(folder)
         self._places: dict[str, Place] = {}
@@ -126,7 +126,7 @@ def read_header(path: Path) -> Iterator[tuple[str, Place]]:
 
 
 def write_tensors(file: IO[bytes], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, without a second copy of all tensors in memory. tensors: of a dtype in WRITTEN_AS."""
+    """Write a safetensors file, without a second copy of all tensors in memory. Their dtypes must be in WRITTEN_AS."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each is aligned
     end = 0
@@ -161,8 +161,8 @@ def _files(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def published_name(name: str) -> str:
-    """The name of a tensor in the published checkpoint: with the prefix, which an encoder saved alone has not, and
-    weight and bias for gamma and beta, the names in the first BERT's layer norms, which transformers 5.2.0 may save.
+    """The name of a tensor in the published checkpoint: with the prefix that an encoder saved alone lacks, and weight
+    and bias for gamma and beta, the names in the first BERT's layer norms, which transformers 5.2.0 may save.
     """
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     return f"distilbert.{name}" if name.startswith(("embeddings.", "transformer.")) else name

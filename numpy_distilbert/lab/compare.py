@@ -16,9 +16,9 @@ MAX_PERMUTED = 5  # axes; more have too many orders to try
 class Comparison(NamedTuple):
     """One tensor in two recordings.
 
-    shape: ours; same: within the tolerance; layout: the axes of theirs if not as ours; max_abs, max_rel: the largest
+    shape: ours; same: within the tolerance; layout: the axes of theirs if they differ; max_abs, max_rel: the largest
     difference, absolute and relative to the larger number; ulp: the largest in units in the last place of the coarser
-    dtype; cosine: of the angle between both. None where it has no meaning.
+    dtype; cosine: of the angle between the two. A figure is None if it has no meaning.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Comparison(NamedTuple):
 def compare(
     ours: Tensors, theirs: Tensors, names: Mapping[str, str] | None = None, rtol: float = RTOL, atol: float = ATOL
 ) -> list[Comparison]:
-    """Compare every tensor of ours that theirs has too, in the order of ours.
+    """Compare every tensor of ours that is also in theirs, in the order of ours.
 
-    names: what theirs calls a tensor, by our name, where that is not the same. Two tensors are the same if
+    names: their name of a tensor by ours, where the two differ. Two tensors are the same if
     |ours - theirs| <= atol + rtol |theirs| everywhere, integers if they are equal; the order of the axes may differ.
     """
     pairs = [(name, (names or {}).get(name, name)) for name in ours]
@@ -62,7 +62,7 @@ def _compare(name: str, ours: NDArray[Any], theirs: NDArray[Any], rtol: float, a
 
 
 def _laid_out_as(ours: NDArray[Any], theirs: NDArray[Any], rtol: float, atol: float) -> tuple[NDArray[Any], str]:
-    """Theirs in the shape of ours, with its axes in the order in which the numbers agree best, and that in words."""
+    """Theirs in the shape of ours, with its axes in the order in which the numbers agree best; and that order."""
     if theirs.shape == ours.shape and np.allclose(ours, theirs, rtol, atol):
         return theirs, ""
     squeezed, best, smallest = theirs.squeeze(), theirs.reshape(ours.shape), np.inf
@@ -71,7 +71,7 @@ def _laid_out_as(ours: NDArray[Any], theirs: NDArray[Any], rtol: float, atol: fl
         moved = squeezed.transpose(axes).reshape(ours.shape)
         with np.errstate(all="ignore"):
             difference = np.nanmean(np.abs(ours - moved))
-        if difference < smallest / 2:  # not by chance
+        if difference < smallest / 2:  # too much better to be chance
             best, smallest = moved, difference
             if list(axes) != sorted(axes):
                 layout = f"as {theirs.shape}, needs .squeeze().transpose{axes}"

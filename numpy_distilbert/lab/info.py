@@ -17,7 +17,7 @@ CARD_SHA256 = re.compile(r"`([0-9a-f]{64})` \| (\S+)")
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `numpy-distilbert info --json` prints of a checkpoint.
+    """What `numpy-distilbert info --json` prints about a checkpoint.
 
     parameters: counts by part; bytes: of the weights, on disk and in memory; weights: each file's sha256, and whether
     it is known to be the published one; licence, provenance: None if unknown; bert: see bert_parameters(), and the

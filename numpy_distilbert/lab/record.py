@@ -1,9 +1,9 @@
 """Record the activations of a forward pass over one question and its context.
 
 A recording is a safetensors file of tensors under the names of the checkpoint's modules: NAME is the output of the
-module of that name, NAME.input its input. Between the modules of attention are its scores, (batch, heads, queries,
-keys) and scaled but before the softmax, probabilities and context. Metadata holds the names in the order of
-computation ("order"), the text, its tokens and their offsets, the configuration, the weights' sha256, and versions.
+module of that name, NAME.input its input. Attention also has its scores, (batch, heads, queries, keys), scaled but
+before the softmax, its probabilities and its context. Metadata holds the names in the order of computation ("order"),
+the text, its tokens and their offsets, the configuration, the weights' sha256, and versions.
 """
 
 import json
@@ -27,7 +27,7 @@ from ..tokenizer import Encoding, Tokenizer
 def record(
     question: str, context: str, checkpoint: Checkpoint, dtype: DTypeLike = "float32"
 ) -> tuple[Tensors, dict[str, str]]:
-    """The activations of a model on a question and context, and the metadata of a recording. Raises as one_window()."""
+    """A model's activations on a question and context, and the metadata of a recording. Raises as one_window() does."""
     model = DistilBertForQuestionAnswering.from_pretrained(checkpoint, dtype=dtype)
     encoding = one_window(question, context, Tokenizer.from_pretrained(checkpoint), model.config)
     tensors = model([encoding.ids], output_tensors=True).tensors or {}
@@ -54,9 +54,9 @@ def one_window(question: str, context: str, tokenizer: Tokenizer, config: Config
 
 
 def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Write a recording. Raises ValueError if it is not called .safetensors, else as write_whole()."""
+    """Write a recording. Raises ValueError if path does not end in .safetensors, else as write_whole()."""
     if Path(path).suffix != ".safetensors":
-        raise ValueError(f"{path}: a recording is a .safetensors file. Name it so.")
+        raise ValueError(f"{path}: a recording is a .safetensors file. Use a file name ending in .safetensors.")
     with write_whole(path, binary=True) as file:
         write_tensors(file, tensors, metadata)
 

@@ -1,4 +1,4 @@
-"""Random checkpoints of a given shape, for tests and benchmarks; NumPy's RandomState makes them the same everywhere."""
+"""Random checkpoints of a given shape, for tests and benchmarks; with NumPy's RandomState they are always the same."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ SHAPES = {
 
 
 def random_weights(config: Mapping[str, int], seed: int) -> dict[str, Array]:
-    """Every tensor of the published format in float32, so large that attention is uneven and logits are of order 1."""
+    """Every tensor of the published format in float32, large enough for uneven attention and logits of order 1."""
     dim, hidden_dim = config["dim"], config["hidden_dim"]
     shapes: dict[str, tuple[int, ...]] = {
         "distilbert.embeddings.word_embeddings.weight": (config["vocab_size"], dim),
@@ -47,7 +47,7 @@ def random_weights(config: Mapping[str, int], seed: int) -> dict[str, Array]:
 
 
 def write_checkpoint(folder: Path, shape: str, dtype: type[np.floating] = np.float32, **changes: int) -> Path:
-    """Write the random checkpoint of a shape in SHAPES, or of one with changes: config.json and model.safetensors."""
+    """Write the random checkpoint of a shape in SHAPES, with any changes to it: config.json and model.safetensors."""
     config = SHAPES[shape] | changes
     folder.mkdir(parents=True, exist_ok=True)
     known = {"model_type": "distilbert", "architectures": ["DistilBertForQuestionAnswering"], "activation": "gelu"}

@@ -7,12 +7,12 @@ import numpy as np
 
 from ..arguments import Array
 
-# Those of OpenBLAS; another library loses nothing by them.
+# Chosen for OpenBLAS; another library loses nothing by them.
 UNCOPIED_PRODUCT = 10**6  # multiplications up to which it does not copy its operands first
-UNCOPIED_ROWS = 16  # of a weight to a product; with fewer, a BLAS that copies after all would lose too much
-UNCOPIED_TOKENS = 80  # with more, copying the weights is repaid
+UNCOPIED_ROWS = 16  # of a weight per product; with fewer, a BLAS that copies after all would lose too much
+UNCOPIED_TOKENS = 80  # with more, copying the weights pays off
 UNCOPIED_DEPTH = 192  # the deepest sum of such a product
-SUM_LENGTH = 512  # products added up before their sum is rounded into the next; of 512 OpenBLAS makes two sums of 256
+SUM_LENGTH = 512  # terms added up before their sum is rounded into the total; OpenBLAS splits 512 into two sums of 256
 SHORT_SUM_LENGTH = 96  # the same where errors count most
 CACHE_BLOCK = 2**16  # elements: three such arrays of float32 fit the second-level cache of a core
 SCORES_BLOCK = 2**18  # the same for the attention scores of several heads: there, smaller blocks cost more in calls

@@ -15,8 +15,8 @@ from .blas import find_blas
 
 PACK_TOKENS = 2048  # more would only take memory
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
-THREADED_FROM = 8192  # elements of the hidden states; for less, waking threads costs more than it brings
-_single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False)  # whether calls use their thread only
+THREADED_FROM = 8192  # elements of the hidden states; with fewer, waking threads costs more than it gains
+_single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False)  # whether a call uses its thread only
 
 
 class Plan(NamedTuple):
@@ -64,7 +64,7 @@ class Team:
         self.n_threads = n_threads
 
     def run(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """function(item) for every item, each thread taking the next when it is free; returns when all are done.
+        """Call function(item) for every item, each thread taking the next when it is free; return when all are done.
 
         After an error the items that are not begun are left out. If an interrupt ends it elsewhere than in function,
         the others may still be at work: what they write to must not be used again.
@@ -93,14 +93,14 @@ class Team:
             raise errors.pop(0)
 
     def split(self, count: int, function: Callable[[slice], Any]) -> None:
-        """function of equal slices of range(count), one for each thread; returns when all are done."""
+        """Call function with equal slices of range(count), one for each thread; return when all are done."""
         bounds = [count * i // self.n_threads for i in range(self.n_threads + 1)]
         self.run(function, [slice(start, stop) for start, stop in pairwise(bounds) if start < stop])
 
     def plan(self, lengths: Sequence[int]) -> Plan:
         """How to divide inputs of these lengths: into packs of about equal size, one for each thread or a multiple.
 
-        Into a single one that they share if no thread can be given an even part.
+        If the threads cannot be given even parts, into a single pack that they share.
         """
         n_packs = self.n_threads * math.ceil(sum(lengths) / (self.n_threads * PACK_TOKENS))
         packs = balance(lengths, n_packs)

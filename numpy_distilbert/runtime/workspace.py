@@ -7,13 +7,13 @@ import numpy as np
 
 from ..arguments import Array, Ids, Mask
 
-KEPT_MEMORY = 2**24  # elements a pack
+KEPT_MEMORY = 2**24  # elements per pack
 
 
 class Pack(NamedTuple):
     """Inputs of a batch side by side without their padding, so that every token is a column.
 
-    tokens: of each column, row and position in the batch; inputs: the columns of each input.
+    tokens: the row and the position in the batch of each column; inputs: the columns of each input.
     """
 
     tokens: tuple[Ids, Ids]
@@ -39,8 +39,8 @@ class Pack(NamedTuple):
         return np.zeros((*shape, x.size // self.n_tokens), x.dtype)
 
     def scatter(self, x: Array | list[Array], batch: Array) -> None:
-        """Write what was computed to where its tokens are in the batch. x: (..., tokens) -> (batch, sequence, ...); or
-        of each two tokens of an input, (heads, keys, queries) for each input -> (batch, heads, queries, keys).
+        """Write what was computed to where its tokens are in the batch. x: (..., tokens) -> (batch, sequence, ...); or,
+        for pairs of tokens, (heads, keys, queries) of each input -> (batch, heads, queries, keys).
         """
         if not isinstance(x, list):
             batch[self.tokens] = x.reshape(-1, self.n_tokens).T
@@ -51,40 +51,40 @@ class Pack(NamedTuple):
 
 
 class Arena:
-    """Memory that is divided into arrays by name, for the activations that need not outlive a layer."""
+    """Memory that is divided into named arrays, for the activations that need not outlive a layer."""
 
     def __init__(self, dtype: np.dtype[np.floating]) -> None:
         self.dtype, self._memory = dtype, np.empty(0, dtype)
 
     def divide(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Array]:
-        """Arrays of these shapes, with anything in them: the same for the same shapes."""
+        """Uninitialised arrays of these shapes: the same for the same shapes."""
         ends = np.cumsum([rows * columns for rows, columns in shapes.values()], dtype=int).tolist()
         if ends and self._memory.size < ends[-1]:
             self._memory = np.empty(ends[-1], self.dtype)
-        parts = np.split(self._memory, ends)  # and the rest
+        parts = np.split(self._memory, ends)  # the last is the rest
         return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=False)}
 
     @property
     def size(self) -> int:
-        """Its elements, in use or not."""
+        """How many elements it has, in use or not."""
         return self._memory.size
 
 
 class Memory:
-    """Arenas that are handed on from one call to the next; a pack has its own as long as it is computed."""
+    """Arenas that are reused from call to call; a pack has its own while it is computed."""
 
     def __init__(self, dtype: np.dtype[np.floating]) -> None:
         self._dtype = dtype
         self._kept: list[Arena] = []
 
     def take(self) -> Arena:
-        """One that nobody else has."""
+        """An arena that nothing else is using."""
         try:
             return self._kept.pop()
-        except IndexError:  # the first call, or as many at once as never before
+        except IndexError:  # the first call, or more calls at once than ever before
             return Arena(self._dtype)
 
     def give_back(self, arena: Arena) -> None:
-        """Keep it, unless it is too large to sit on."""
+        """Keep an arena for later calls, unless it is too large to hold on to."""
         if arena.size <= KEPT_MEMORY:
             self._kept.append(arena)

@@ -1,1 +1,1 @@
-"""Questions over HTTP, those that wait together answered together, and a page to ask them on."""
+"""Questions over HTTP, answered together when several are waiting, and a web page to ask them on."""

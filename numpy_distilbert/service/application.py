@@ -1,4 +1,4 @@
-"""The web application: its routes, and the server. The event loop does the I/O, batcher.py computes beside it."""
+"""The web application: its routes and the server. The event loop does the I/O, batcher.py computes beside it."""
 
 import asyncio
 import signal
@@ -47,7 +47,7 @@ class Service:
         self._batcher = Batcher(qa)
 
     def application(self) -> Starlette:
-        """The routes, with a queue that runs as long as they are served."""
+        """The routes, and the queue, which runs as long as they are served."""
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -70,7 +70,7 @@ class Service:
         return await (self._ask(request, self._call) if request.method == "POST" else self.page(request))
 
     async def search(self, request: Request) -> Response:
-        """What QuestionAnswerer.search() finds, with the probabilities of the words, see Words.result()."""
+        """What QuestionAnswerer.search() finds, with the probabilities of the words; see Words.result()."""
         return await self._ask(request, self._search)
 
     async def page(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class Service:
         return FileResponse(PAGE / name, headers=PAGE_HEADERS, media_type=PAGE_TYPES[Path(name).suffix])
 
     async def health(self, _: Request) -> Response:
-        """Tell that the service takes requests."""
+        """Report that the service takes requests."""
         return protocol.json_response({"status": "ok"})
 
     async def info(self, _: Request) -> Response:
@@ -100,12 +100,12 @@ class Service:
         return protocol.json_response(known)
 
     def _call(self, question: str, context: str, parameters: Mapping[str, Any]) -> Callable[[], Job]:
-        """What makes the job of a call. Raises HTTPException 422 for other parameters."""
+        """A function that makes the job of a call. Raises HTTPException 422 for other parameters."""
         settings = protocol.read_settings(self._qa, parameters)
         return lambda: Job(self._qa.windows(question, context, settings), Search(context, settings))
 
     def _search(self, question: str, context: str, parameters: Mapping[str, Any]) -> Callable[[], Job]:
-        """What makes the job of a search. Raises as _call."""
+        """A function that makes the job of a search. Raises as _call() does."""
         top_k, read = protocol.read_search(parameters)
 
         def job() -> Job:
@@ -131,7 +131,7 @@ class Service:
             self._n_characters += n_characters
             if self._n_characters > ALL_CHARACTERS:
                 raise protocol.busy(f"The texts of {self._n_requests - 1} requests are all it can hold. {retry}")
-            job = await asyncio.to_thread(make_job)  # which tokenizes
+            job = await asyncio.to_thread(make_job)  # as it tokenizes
             self._batcher.put(job)
             return await protocol.wait_for(job, request)
         except ClientDisconnect:
@@ -151,7 +151,7 @@ def serve(
     longest = protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS  # some clients never read
     quiet: Any = {"log_level": "warning", "access_log": False, "server_header": False}
     server = Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))
-    # uvicorn does the same when it runs, and then raises the signal again for this handler, which must not end us
+    # uvicorn sets this handler too while it runs; then it raises the signal again, which must not kill this process
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         ready()

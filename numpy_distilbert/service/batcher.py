@@ -1,6 +1,6 @@
 """The queue: windows of all waiting requests go through the model together.
 
-Texts are tokenized in threads beside the event loop, and one more thread makes the forward passes, one after another.
+Texts are tokenized in threads beside the event loop, and one more thread runs the forward passes, one after another.
 A pass takes a window of each waiting request in turn until the batch has BATCH_TOKENS; requests that have windows left
 go to the end of the queue. So a single request starts at once, and a long document does not hold up short questions.
 """
@@ -21,7 +21,7 @@ from ..qa import QuestionAnswerer, Search
 from ..tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
-LOWEST = 1e-4  # words less probable than that are not reported
+LOWEST = 1e-4  # words less probable than this are not reported
 
 
 class Words(Ranking):
@@ -37,7 +37,7 @@ class Words(Ranking):
         super().take(passage, repeated)
         spans = passage.margins
         starting, ending = np.logaddexp.reduce(spans, axis=1), np.full(len(spans), -np.inf)
-        for k in range(min(spans.shape)):  # spans of a word and k more end k words behind their first
+        for k in range(min(spans.shape)):  # spans of a word and k more end k words after their first
             ending[k:] = np.logaddexp(ending[k:], spans[: len(spans) - k, k])
         for start, end, *sums in zip(passage.starts, passage.ends, starting, ending, strict=True):
             _, *before = self._words.get(int(start), (0, -np.inf, -np.inf))
@@ -57,10 +57,10 @@ class Words(Ranking):
 
 
 class Job:
-    """A question in the queue: its remaining windows, what was found so far, and the answer in JSON to come."""
+    """A question in the queue: its remaining windows, what has been found so far, and the future answer, in JSON."""
 
     def __init__(self, windows: Iterator[Encoding], search: Search | Ranking) -> None:
-        self.windows = pairwise(chain[Any](windows, [None]))  # each with the next, the last with None
+        self.windows = pairwise(chain[Any](windows, [None]))  # each with the next one, the last with None
         self.search = search
         self.answer: Future[str] = Future()
 
@@ -79,7 +79,7 @@ class Batcher:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Make forward passes while there are jobs, then wait for the next job."""
+        """Run forward passes while there are jobs, then wait for the next job."""
         with ThreadPoolExecutor(1) as thread:
             while True:
                 await self._arrived.wait()
@@ -88,13 +88,13 @@ class Batcher:
                     await asyncio.get_running_loop().run_in_executor(thread, self._pass)
 
     def _pass(self) -> None:
-        """Make one forward pass. An error in it is the answer to all its jobs."""
+        """Run one forward pass. If it fails, the error is the answer to all its jobs."""
         jobs: set[Job] = set()
         try:
             batch, n_tokens = [], 0
             while self._jobs and n_tokens < BATCH_TOKENS:
                 job = self._jobs.popleft()
-                if job.answer.done():  # cancelled, or failed in a pass before
+                if job.answer.done():  # cancelled, or failed in an earlier pass
                     continue
                 jobs.add(job)
                 window, following = next(job.windows, (None, None))  # a text without tokens has no passages

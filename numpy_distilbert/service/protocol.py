@@ -45,7 +45,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def _whole_body(request: Request, limit: int) -> bytes:
-    """A body that is too long is read to its end too, or its sender would not read why it is refused."""
+    """The body. If it is too long it is still read to its end, or its sender would not read why it is refused."""
     body, size = bytearray(), 0
     async for part in request.stream():
         size += len(part)
@@ -81,7 +81,7 @@ def read_question(body: bytes) -> tuple[str, str, Mapping[str, Any]]:
 
 
 def read_settings(qa: QuestionAnswerer, parameters: Mapping[str, Any]) -> Settings:
-    """The settings in the parameters of a question, which are options. Raises HTTPException 422 if they are not."""
+    """The settings in a question's parameters, which must be options. Raises HTTPException 422 if they are not."""
     with unprocessable():
         settings = qa.settings(parameters)
         if settings.batch_size is not None:
@@ -93,7 +93,7 @@ def read_settings(qa: QuestionAnswerer, parameters: Mapping[str, Any]) -> Settin
 
 
 def read_search(parameters: Mapping[str, Any]) -> tuple[int, int | None]:
-    """top_k and read in the parameters of a search. Raises HTTPException 422 if they are something else."""
+    """top_k and read from the parameters of a search. Raises HTTPException 422 for anything else."""
     with unprocessable():
         for name in parameters:
             if name not in ("top_k", "read"):
@@ -106,7 +106,7 @@ def read_search(parameters: Mapping[str, Any]) -> tuple[int, int | None]:
 
 @contextmanager
 def unprocessable() -> Iterator[None]:
-    """Raise what is wrong with a request as HTTPException 422."""
+    """Turn a TypeError or ValueError about a request into HTTPException 422."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -139,7 +139,7 @@ async def client_disconnected(request: Request) -> None:
 
 
 def busy(message: str) -> HTTPException:
-    """The error 503, for a request that may succeed a little later."""
+    """Error 503, for a request that may succeed a little later."""
     return HTTPException(503, message, {"Retry-After": str(RETRY_SECONDS)})
 
 
@@ -154,7 +154,7 @@ async def refusal(_: Request, error: HTTPException) -> Response:
 
 
 async def failure(_: Request, error: Exception) -> Response:
-    """Handle any other exception, with status 500; uvicorn logs it."""
+    """Handle any other exception with status 500; uvicorn logs it."""
     return json_response({"error": f"The service failed ({type(error).__name__}). Its log says more."}, 500)
 
 

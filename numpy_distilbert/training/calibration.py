@@ -1,4 +1,4 @@
-"""Make the scores of a model probabilities: fit the temperature and the offset of its margins on held-out questions.
+"""Turn a model's scores into probabilities: fit the temperature and offset of its margins on held-out questions.
 
 Source: Guo et al. 2017, section 4.2, for the temperature; the offset is the threshold for "no answer" of Devlin et al.
 2018, section 4.3.
@@ -16,7 +16,7 @@ from ..squad import Question, exact
 from ..tokenizer import Encoding
 from .data import contexts_by_article
 
-MOST = 200  # questions, each put to its own article and to another
+MOST = 200  # questions, each asked of its own article and of another
 READ = 8  # passages of an article
 CANDIDATES = 20  # spans of a passage that are compared with the answers
 TEMPERATURES = np.geomspace(0.25, 8.0, 41)
@@ -24,7 +24,7 @@ OFFSETS = np.linspace(-30.0, 30.0, 241)
 
 
 class Spans(NamedTuple):
-    """The margins of all spans that were read for a question, and of those that are a right answer, if any."""
+    """The margins of all spans that were read for a question, and of those that are right answers, if any."""
 
     every: Array
     right: Array
@@ -34,7 +34,7 @@ class Collecting(Ranking):
     """A ranking that keeps the margins of all spans."""
 
     def __init__(self, question: Question, documents: Documents, qa: QuestionAnswerer) -> None:
-        """Of a question to be put to these documents."""
+        """The ranking for a question asked of these documents."""
         super().__init__(question.question, documents, qa.settings({}), UNCALIBRATED, 1, READ)
         self._texts, self._answers = documents.texts, question.answers
         self._every: list[Array] = []
@@ -59,9 +59,9 @@ class Collecting(Ranking):
 
 
 def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) -> Calibration:
-    """The calibration with which held-out questions are most likely, half of them put to another article.
+    """The calibration that makes the right results most likely, for questions asked of their own and another article.
 
-    questions: of at least two articles; at most MOST of them are used, drawn by seed.
+    questions: held out from training, from at least two articles; at most MOST of them are used, drawn by seed.
     """
     random = np.random.default_rng(seed)
     articles = {article: qa.documents("\n\n".join(texts)) for article, texts in contexts_by_article(questions).items()}
@@ -79,8 +79,8 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
 
 
 def fit(own: Sequence[Spans], other: Sequence[Spans]) -> Calibration:
-    """The temperature and offset with the highest likelihood: of a right answer among own, of "no answer" among other,
-    and among own where no right answer was read.
+    """The temperature and offset with the highest likelihood: of a right answer in own, and of "no answer" in other
+    and where own has no right answer.
     """
     best, found = np.inf, UNCALIBRATED
     no_answer = [spans.every for spans in other] + [spans.every for spans in own if not len(spans.right)]

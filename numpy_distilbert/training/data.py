@@ -19,7 +19,7 @@ from ..squad import Question
 from ..tokenizer import Encoding
 
 NEGATIVES = 1  # the stream of random numbers they are drawn from, beside those of order and dropout
-DRAWS = 20  # of a random passage, before a question is given up
+DRAWS = 20  # random passages to try before a question is given up
 
 
 class Hyperparameters(NamedTuple):
@@ -65,7 +65,7 @@ class Example(NamedTuple):
 
 def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Question], list[Question]]:
     """The questions to train with, and those of the last n_articles articles, but at most of a tenth of all; none if
-    that is a single article, as calibration puts their questions to each other.
+    that is a single article, as calibration also asks each question of another one.
     """
     numbers = sorted({question.article for question in questions})
     n_held_out = min(n_articles, len(numbers) // 10)
@@ -77,7 +77,7 @@ def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Quest
 
 
 def contexts_by_article(questions: Sequence[Question]) -> dict[int, list[str]]:
-    """The contexts of every article, each once, in their order."""
+    """The contexts of every article, each once, in order."""
     contexts: dict[int, dict[str, None]] = {}
     for question in questions:
         contexts.setdefault(question.article, {})[question.context] = None
@@ -90,7 +90,7 @@ def training_windows(
     """The token ids of every window, the first and last token of its answer, and the ids of questions left out.
 
     The answer is the first that people gave; a window that does not hold it has (0, 0), [CLS]. Questions are left out
-    if their answer is not in the context at its start, or in none of the windows.
+    if their answer is not where the file says it starts, or is in none of the windows.
     """
     windows: list[Ids] = []
     answers: list[tuple[int, int]] = []
@@ -113,9 +113,9 @@ def training_windows(
 def negative_windows(questions: Sequence[Question], qa: QuestionAnswerer, count: int, seed: int) -> list[Ids]:
     """Token ids of count windows, each a question with another passage, which does not hold the answer's text.
 
-    Half of the passages are those of the same article that BM25 ranks first for the question, half are drawn at random
-    from the whole file; of a passage that is longer than a window, one window is drawn. Questions follow in a
-    random order, again from the first after the last. Empty if there are no such passages.
+    Half of the passages are those that BM25 ranks first in the question's own article, half are drawn at random from
+    the whole file; from a passage that is longer than a window, one window is drawn. Questions are taken in a random
+    order, again from the first after the last. Empty if there are no such passages.
     Sources: Devlin et al. 2018, section 4.3; Clark and Gardner 2018, section 3 (passages of the same document).
     """
     random = np.random.default_rng([seed, NEGATIVES])
@@ -158,7 +158,7 @@ def _answer_tokens(window: Encoding, start: int, end: int) -> tuple[int, int] | 
 def with_teachers(
     windows: Sequence[Ids], answers: Sequence[tuple[int, int]], teachers: Sequence[Sequence[Array]]
 ) -> list[Example]:
-    """Examples with the mean logits of all teachers. teachers: of each, (2, tokens) for every window."""
+    """Examples with the mean logits of all teachers. teachers: for each of them, (2, tokens) for every window."""
     logits: list[Array | None] = [np.mean(of_window, axis=0) for of_window in zip(*teachers, strict=True)]
     return [Example(*parts) for parts in zip(windows, answers, logits or [None] * len(windows), strict=True)]
 
@@ -178,7 +178,7 @@ def batches(lengths: Sequence[int], hyperparameters: Hyperparameters) -> list[li
 
 
 def write_logits(path: str | PathLike[str], windows: Sequence[Ids], logits: Iterable[tuple[Array, Array]]) -> None:
-    """Write a teacher's file, as docs/teachers.md describes it. logits: of each window, start and end, each (tokens,).
+    """Write a teacher's logits as docs/teachers.md describes. logits: of each window, start and end, each (tokens,).
 
     Raises ValueError, before any logits are computed, if it cannot be created.
     """

@@ -86,7 +86,7 @@ def attention_backward(
 def embeddings_backward(dx: Array, ids: Ids, positions: Ids, gradient: Embeddings) -> None:
     """x = W[id] + P[position]: the gradient of a row is the sum of dx over the tokens with that id or position.
 
-    dx: (dim, tokens), ids, positions: (tokens,). Added to gradient; to that of W only if it has rows (is not frozen).
+    dx: (dim, tokens), ids, positions: (tokens,). Added to gradient; for W only if gradient has its rows (not frozen).
     """
     np.add.at(gradient.position_embeddings, positions, dx.T)
     if len(gradient.word_embeddings):
@@ -104,7 +104,7 @@ KEEP = frozenset(Activations._fields) - {"scores", "out_lin", "lin2"}  # what la
 def layer_backward(dy: Array, layer: Layer, a: Activations, inputs: list[slice], gradient: Layer) -> Array:
     """The backward pass of a transformer block: its steps in reverse; both terms of a sum get the gradient of the sum.
 
-    dy: (dim, tokens), a: of the forward pass, inputs: the columns of each input -> dx: (dim, tokens).
+    dy: (dim, tokens), a: from the forward pass, inputs: the columns of each input -> dx: (dim, tokens).
     """
     d_output = layer_norm_backward(dy, a.output, layer.output_layer_norm.weight, gradient.output_layer_norm)
     d_lin2 = d_output if a.ffn_dropout is None else d_output * a.ffn_dropout
@@ -139,7 +139,7 @@ def loss_and_gradient(
     """The summed loss of a pack of windows, each times share; its gradient is added to gradient.
 
     windows: each with its token ids as .ids; loss: maps the head's output, (k, tokens), and its window to the loss and
-    its gradient with respect to that output. rate: of dropout after the embeddings, on the attention's probabilities,
+    its gradient with respect to that output. rate: of dropout after the embeddings, on the attention probabilities,
     after each feed-forward network and before the head, as in transformers' DistilBERT, with numbers from random.
     """
     random = random or np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 Each thread runs the forward and backward passes of its windows of a batch and adds up their gradients, which are then
 summed in a fixed order; randomness depends on the seed and the number of the step. So the same seed gives the same
-weights on the same number of threads (without threadpoolctl, of BLAS), however often training was interrupted.
+weights on the same number of threads (without threadpoolctl, BLAS threads), however often training was interrupted.
 Source: Sanh et al. 2019, section 3 ("a second step of distillation"), and the script of their SQuAD experiment.
 """
 
@@ -19,13 +19,13 @@ from .gradients import loss_and_gradient
 from .loss import Loss
 from .optimiser import State, adamw, learning_rate
 
-PASS_TOKENS = 1024  # about as many tokens go through one forward and backward pass, whose activations take memory
+PASS_TOKENS = 1024  # about as many tokens go through a forward and backward pass at once: activations take memory
 
 
 def trainable(model: DistilBertForQuestionAnswering, freeze_words: bool) -> Parameters:
     """The parameters of a model to be updated in place, with no rows of word embeddings if they are frozen.
 
-    Else those stored in float16 are converted to the model's dtype.
+    If they are not, word embeddings stored in float16 are converted to the model's dtype.
     """
     embeddings, words = model.parameters.embeddings, model.parameters.embeddings.word_embeddings
     words = words[:0] if freeze_words else words.astype(model.dtype, copy=False)
@@ -75,7 +75,7 @@ def add_gradients(
         lengths, gradient = [len(window.ids) for window in windows], gradients[thread]
         for i, indices in enumerate(balance(lengths, math.ceil(sum(lengths) / PASS_TOKENS))):
             pack, random = [windows[k] for k in indices], np.random.default_rng([hyperparameters.seed, step, thread, i])
-            with np.errstate(over="ignore", invalid="ignore"):  # shows in the loss
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
                 added = loss_and_gradient(model, pack, loss, gradient, hyperparameters.dropout, random, 1 / len(batch))
             losses[thread] += added
 

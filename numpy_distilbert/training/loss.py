@@ -19,8 +19,8 @@ def cross_entropy(logits: Array, target: int) -> tuple[float, Array]:
 
 
 def distillation(logits: Array, teacher: Array, temperature: float) -> tuple[float, Array]:
-    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q). The
-    square keeps the gradient's size whatever T is (Hinton et al. 2015, section 2). logits, teacher: (n,).
+    """T^2 KL(q || p), p = softmax(logits / T), q = softmax(teacher / T), and its gradient, T (p - q). T^2 keeps the
+    gradient about the same size for every T (Hinton et al. 2015, section 2). logits, teacher: (n,).
     """
     p, q = softmax(logits / temperature), softmax(teacher / temperature)
     loss = temperature**2 * float((q * (np.log(np.maximum(q, 1e-38)) - np.log(np.maximum(p, 1e-38)))).sum())
@@ -36,7 +36,7 @@ class Loss:
 
     def __call__(self, logits: Array, window: Example) -> tuple[float, Array]:
         """The loss of one window and its gradient with respect to the logits. logits: (2, tokens), of start
-        and end -> loss, (2, tokens). Cross-entropy alone for a window without a teacher.
+        and end -> loss, (2, tokens). A window without a teacher has cross-entropy alone.
         """
         loss, gradient = 0.0, np.empty_like(logits)
         for i in range(2):

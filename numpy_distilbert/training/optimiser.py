@@ -33,17 +33,17 @@ class State:
         return float(np.mean(self.losses[-CURVE:]))
 
     def curve(self) -> list[float]:
-        """The mean loss of every CURVE steps, and of the rest."""
+        """The mean loss of every CURVE steps, and of the remaining ones."""
         return [float(np.mean(self.losses[i : i + CURVE])) for i in range(0, len(self.losses), CURVE)]
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write all of it, whole or not at all. about: the data and settings it may be resumed with."""
+        """Write the state, whole or not at all. about: the data and settings it may be resumed with."""
         metadata = {"about": json.dumps(about), "losses": json.dumps(self.losses), "threads": str(self.threads)}
         with write_whole(path, binary=True) as file:
             write_tensors(file, self._tensors(), metadata)
 
     def load(self, path: Path, about: dict[str, Any]) -> None:
-        """Resume from a file of save(), the parameters of the model included. Raises ValueError if that cannot be."""
+        """Resume from a file that save() wrote, the model's parameters included. Raises ValueError if it cannot."""
         try:
             with open_tensors(path) as file:
                 metadata = file.metadata()

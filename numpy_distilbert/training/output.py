@@ -16,7 +16,7 @@ STATE, ABOUT, CALIBRATION = "state.safetensors", "training.json", "calibration.j
 
 
 def is_trained(folder: Path, about: dict[str, Any]) -> bool:
-    """Whether the folder holds the trained model of these settings. Raises ValueError if it holds another model."""
+    """Whether the folder holds the model trained with these settings. Raises ValueError if it holds another model."""
     if not any((folder / name).exists() for name in (FILE, INDEX)):
         return False
     trained = read_json(folder / ABOUT) if (folder / ABOUT).exists() else None
@@ -35,10 +35,10 @@ def remove_leftovers(folder: Path) -> None:
 def write_checkpoint(
     folder: Path, model: DistilBertForQuestionAnswering, source: Checkpoint, about: dict[str, Any]
 ) -> None:
-    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all; not of
-    its calibration, which is of other weights.
+    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all; not its
+    calibration, which belongs to other weights.
 
-    Weights are stored under their published names, in float16 if those of source are, else float32.
+    Weights are stored under their published names, in float16 if those of source are, else in float32.
     Raises ValueError, before anything is written, if they are not finite in that dtype.
     """
     dtype, weights = next(iter(source.weights().values())).dtype, state_dict(model.parameters, model.config)

@@ -1,6 +1,6 @@
-"""The normalisation of a word as BERT has it: cleaned, without accents, in lower case, each character with its origin.
+"""BERT's normalisation of a word: cleaned, without accents, in lower case, and where each character came from.
 
-Source: BertNormalizer of the Hugging Face tokenizers library, whose tables tables.py holds.
+Source: BertNormalizer of the Hugging Face tokenizers library, whose tables are in tables.py.
 """
 
 import unicodedata
@@ -18,9 +18,9 @@ newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS, strict=True))
 
 
 def normalise(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, list[int]]:
-    """A word without white space and control characters, as set without accents and in lower case.
+    """A word without white space and control characters and, if so set, without accents and in lower case.
 
-    Returns where each of its characters was in text, too.
+    Also returns where each of its characters was in text.
     """
     characters = [(c, origin) for origin, c in enumerate(text) if not is_dropped(c)]
     if strip_accents:
@@ -33,8 +33,8 @@ def normalise(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, lis
 def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     """Canonical decomposition (Unicode's NFD) of characters with their origins.
 
-    Where marks change places, the reference's rule: origins stay where they were, and what a decomposition has added
-    takes the origin of what it follows.
+    Where marks change places, the reference's rule applies: origins stay where they were, and a character added by a
+    decomposition takes the origin of the one it follows.
     """
     pieces = []  # character, whether a decomposition has added it
     origins = []
@@ -51,10 +51,10 @@ def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]
 
 
 def combining_class(c: str) -> int:
-    """What canonical decomposition sorts marks by; 0 of a character that stays where it is."""
+    """What canonical decomposition sorts marks by; 0 for a character that stays where it is."""
     return unicodedata.combining(c) if is_settled(c) else 0
 
 
 def lower(c: str) -> str:
-    """One character in lower case. Of one at a time: in a word, str.lower gives a final Greek sigma its own form."""
+    """A character in lower case. One at a time, as in a word str.lower gives a final Greek sigma its own form."""
     return newer_lower_case.get(c) or (c.lower() if is_settled(c) else c)

@@ -164,7 +164,7 @@ def test_content_that_does_not_match_its_hash_is_refused_and_removed(run, server
     server.published["model.safetensors"] = good
     server.files["model.safetensors"] = good[:-1] + bytes([good[-1] ^ 1])
     for command in (run("download", ID), ask(run, ID)):
-        assert "has not the published sha256" in one_line(command)
+        assert "does not have the published sha256" in one_line(command)
     assert f"numpy-distilbert download {ID}" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
     server.files["model.safetensors"] = good
     assert json.loads(ask(run, ID).stdout) == expected(folder)
@@ -175,7 +175,7 @@ def test_content_that_changes_in_the_cache_is_noticed(run, server):
     weights = Path(run("download", ID).stdout.strip()) / "model.safetensors"
     content = weights.read_bytes()
     weights.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert "has not the published sha256" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
+    assert "does not have the published sha256" in one_line(ask(run, ID, HF_HUB_OFFLINE=1))
     assert not os.path.lexists(weights)
 
 
@@ -183,7 +183,7 @@ def test_weights_are_compared_in_a_cache_without_links_too(run, server, folder):
     good = server.files["model.safetensors"]
     server.published["model.safetensors"] = good
     server.files["model.safetensors"] = good[:-1] + bytes([good[-1] ^ 1])
-    assert "has not the published sha256" in one_line(run("download", ID, HF_HUB_DISABLE_SYMLINKS=1))
+    assert "does not have the published sha256" in one_line(run("download", ID, HF_HUB_DISABLE_SYMLINKS=1))
     server.files["model.safetensors"] = good
     fetched = Path(run("download", ID, HF_HUB_DISABLE_SYMLINKS=1).stdout.strip())
     assert not (fetched / "model.safetensors").is_symlink()
@@ -206,7 +206,7 @@ def test_shards_and_all_files_of_the_tokenizer_are_fetched_and_each_shard_is_com
     assert json.loads(ask(run, ID).stdout) == expected(folder)
     second = (fetched / "model-00002-of-00002.safetensors").resolve()
     second.write_bytes(second.read_bytes()[:-1] + b"\x01")
-    assert "00002-of-00002.safetensors: its content has not the published" in one_line(ask(run, ID))
+    assert "00002-of-00002.safetensors: its content does not have the published" in one_line(ask(run, ID))
 
 
 def cached(tmp_path, content=b"weights"):
