@@ -3,11 +3,14 @@
     pip install "numpy-distilbert[fast,serve]"
     pip install torch==2.13.0 transformers==5.2.0 starlette uvicorn   (here, or where --reference says)
     python benchmarks/serve.py --squad dev-v1.1.json.gz [--reference PYTHON] [--seconds 20] [--rounds 3]
+    python benchmarks/serve.py --fair [--seconds 20]
 
 Both answer the first questions of SQuAD dev with the embedded checkpoint, in float32, each in its own process on all
 cores, which the clients share with them. Each client keeps a connection and sends its next question when it has the
 answer to the last. The services take turns; the reference uses 1 or 4 threads at a time, whichever serves 16 clients
 faster. For each number of clients: medians of the rounds, and the median ratio of requests per second.
+--fair: response times of ours to a short question, alone and beside a client that sends contexts of 500,000
+characters, one after another.
 """
 
 import argparse
@@ -29,6 +32,8 @@ from numpy_distilbert.squad import read_questions
 CLIENTS = 1, 4, 16, 64
 QUESTIONS = 500
 THREADS = 1, 4
+SHORT = {"question": "Who kept the log?", "context": "The tower is old. Maren Holt kept its log."}
+LONG = SHORT | {"context": (SHORT["context"] + " ") * (500_000 // (len(SHORT["context"]) + 1))}
 
 
 class Service:
@@ -78,13 +83,32 @@ class Service:
         return [len(taken) / (time.perf_counter() - start), *np.quantile(taken, [0.5, 0.99])]
 
 
+def fairness(seconds: float) -> None:
+    """Print the response times of a short question, alone and beside long ones."""
+    ours = Service([sys.executable, "-m", "numpy_distilbert", "serve", "--port", "0"])
+    short, long = ([json.dumps({"inputs": inputs}).encode()] for inputs in (SHORT, LONG))
+    ours.load(1, short, 1)
+    beside = threading.Thread(target=ours.load, args=(1, long, seconds))
+    for name in ("alone", "beside a long one"):
+        if name != "alone":
+            beside.start()
+        _, half, most = ours.load(1, short, seconds)
+        print(f"a short question {name:<18} p50 {1000 * half:6.0f} ms, p99 {1000 * most:6.0f} ms", flush=True)
+    beside.join()
+    ours.process.kill()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--squad", required=True, metavar="DEV.json", help="SQuAD v1.1 dev")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--squad", metavar="DEV.json", help="SQuAD v1.1 dev")
+    what.add_argument("--fair", action="store_true")
     parser.add_argument("--reference", metavar="PYTHON", default=sys.executable, help="one that has transformers 5.2.0")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.fair:
+        return fairness(arguments.seconds)
     questions = read_questions(arguments.squad)[:QUESTIONS]
     bodies = [json.dumps({"inputs": {"question": q.question, "context": q.context}}).encode() for q in questions]
     plain = str(Path(__file__).with_name("reference_service.py"))

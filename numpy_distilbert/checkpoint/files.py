@@ -43,10 +43,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{_shown(next(key for key in keys if keys.count(key) > 1))} is twice in one object")
+    value: dict[str, Any] = {}
+    for key, of in pairs:
+        if key in value:
+            raise ValueError(f"{_shown(key)} is twice in one object")
+        value[key] = of
     return value
 
 

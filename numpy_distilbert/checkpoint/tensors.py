@@ -128,7 +128,8 @@ def read_header(path: Path) -> Iterator[tuple[str, Place]]:
 def write_tensors(file: IO[bytes], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, without a second copy of all tensors in memory. Their dtypes must be in WRITTEN_AS."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each is aligned
+    by_size = sorted(tensors.items(), key=lambda item: -item[1].itemsize)  # so that each is aligned
+    tensors = {name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in by_size}
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes

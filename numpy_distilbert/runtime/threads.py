@@ -1,11 +1,14 @@
 """The threads that compute a call, and how they divide its work."""
 
 import math
+import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from .blas import find_blas
@@ -27,31 +30,67 @@ class Plan(NamedTuple):
     whole_packs: bool
 
 
-class Team:
-    """The threads that compute one call."""
+class Helpers:
+    """The threads beside those that call. They are started when they are first needed, and never end."""
 
-    def __init__(self, n_threads: int = 1, pool: ThreadPoolExecutor | None = None) -> None:
-        """pool: for all threads except the calling one."""
-        self.n_threads, self._pool = n_threads, pool
+    def __init__(self) -> None:
+        self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def help(self, work: Callable[[], None], n_threads: int) -> None:
+        """Call work, which raises nothing, on so many of them, as soon as they are free."""
+        while len(self._threads) < n_threads:
+            thread = threading.Thread(target=self._serve, args=(self._orders,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        for _ in range(n_threads):
+            self._orders.put(work)
+
+    @staticmethod
+    def _serve(orders: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            orders.get()()
+
+
+_helpers = Helpers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.__init__)  # type: ignore[misc]  # a child has none of the threads
+
+
+class Team:
+    """The threads that compute one call: the one that calls, and others that help it."""
+
+    def __init__(self, n_threads: int = 1) -> None:
+        self.n_threads = n_threads
 
     def run(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """Call function(item) for every item, each thread taking the next when it is free; return when all are done."""
-        queue = iter(items)
+        """Call function(item) for every item, each thread taking the next when it is free; return when all are done.
+
+        After an error the items that are not begun are left out. If an interrupt ends it elsewhere than in function,
+        the others may still be at work: what they write to must not be used again.
+        """
+        waiting, finished, errors = deque(items), SimpleQueue[None](), list[BaseException]()
 
         def work() -> None:
-            try:
-                for item in queue:
-                    function(item)
-            except BaseException:
-                for _ in queue:  # so that the other threads do not do the rest
-                    pass
-                raise
+            while waiting:
+                try:
+                    item = waiting.popleft()
+                except IndexError:  # another thread was first
+                    return
+                try:
+                    if not errors:
+                        function(item)
+                except BaseException as error:
+                    errors.append(error)
+                finished.put(None)
 
-        n_others = min(self.n_threads, len(items)) - 1
-        others = [] if self._pool is None else [self._pool.submit(work) for _ in range(n_others)]
+        if len(items) > 1 and self.n_threads > 1:
+            _helpers.help(work, min(self.n_threads, len(items)) - 1)
         work()
-        for other in others:
-            other.result()
+        for _ in items:
+            finished.get()
+        if errors:
+            raise errors.pop(0)
 
     def split(self, count: int, function: Callable[[slice], Any]) -> None:
         """Call function with equal slices of range(count), one for each thread; return when all are done."""
@@ -89,8 +128,8 @@ def threads(size: int) -> Iterator[Team]:
     if blas is None:
         yield Team()
         return
-    with blas.one_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
-        yield Team(n_threads, pool)
+    with blas.one_thread() as n_threads:
+        yield Team(n_threads)
 
 
 @contextmanager
@@ -98,12 +137,13 @@ def single_threaded() -> Iterator[None]:
     """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and
     other threads can do the same beside them. Without threadpoolctl BLAS keeps its threads.
     """
-    token, blas = _single_threaded.set(True), find_blas()
+    before, blas = _single_threaded.get(), find_blas()
     try:
+        _single_threaded.set(True)
         with nullcontext() if blas is None else blas.one_thread():
             yield
     finally:
-        _single_threaded.reset(token)
+        _single_threaded.set(before)
 
 
 def n_cores() -> int:

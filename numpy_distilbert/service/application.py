@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from . import protocol
 from .batcher import BATCH_TOKENS, Batcher, Job, Words
 
 ALL_CHARACTERS = 4 * protocol.TEXT_CHARACTERS  # of all requests: tokens take many times the bytes of their text
+SWITCH_SECONDS = 0.0005  # that a step of a forward pass waits for a thread that tokenizes; by default it is 0.005
 PAGE = Path(__file__).parent / "page"
 # By suffix: Windows' registry may map them to anything, and with nosniff a script that is text/plain does not run.
 PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -162,6 +164,7 @@ def serve(
     longest = protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS  # some clients never read
     quiet: Any = {"log_level": "warning", "access_log": False, "server_header": False}
     server = Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))
+    sys.setswitchinterval(SWITCH_SECONDS)
     # uvicorn sets this handler too while it runs; then it raises the signal again, which must not kill this process
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:

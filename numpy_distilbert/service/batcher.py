@@ -1,8 +1,9 @@
 """The queue: windows of all waiting requests go through the model together.
 
 Texts are tokenized in threads beside the event loop, and one more thread runs the forward passes, one after another.
-A pass takes a window of each waiting request in turn until the batch has BATCH_TOKENS; requests that have windows left
-go to the end of the queue. So a single request starts at once, and a long document does not hold up short questions.
+New requests take turns with those that have windows left: a pass takes one window of each, up to BATCH_TOKENS. Only if
+no other request waits does it take more, up to FILL_TOKENS for each core. So requests that come together are computed
+together, and a short question waits for one window of a long document at most, however many that has.
 """
 
 import asyncio
@@ -18,9 +19,11 @@ import numpy as np
 
 from ..documents import PassageSpans, Ranking
 from ..qa import QuestionAnswerer, Search
+from ..runtime.threads import n_cores
 from ..tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
+FILL_TOKENS = 192  # a core takes about as long for them as two cores for a window of 384 tokens
 LOWEST = 1e-4  # words less probable than this are not reported
 
 
@@ -70,12 +73,15 @@ class Batcher:
 
     def __init__(self, qa: QuestionAnswerer) -> None:
         self._qa = qa
-        self._jobs: deque[Job] = deque()
+        self._new: deque[Job] = deque()
+        self._begun: deque[Job] = deque()
+        self._turn = self._begun  # of which of the two the last pass was
+        self._fill_tokens = FILL_TOKENS * n_cores()
         self._arrived = asyncio.Event()
 
     def put(self, job: Job) -> None:
         """Queue a job. It is dropped if job.answer is cancelled before its turn."""
-        self._jobs.append(job)
+        self._new.append(job)
         self._arrived.set()
 
     async def run(self) -> None:
@@ -84,24 +90,39 @@ class Batcher:
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
-                while self._jobs:
+                while self._new or self._begun:
                     await asyncio.get_running_loop().run_in_executor(thread, self._pass)
 
     def _pass(self) -> None:
         """Run one forward pass. If it fails, the error is the answer to all its jobs."""
         jobs: set[Job] = set()
+        batch: list[tuple[Job, Encoding | None, bool]] = []  # each window, and whether it is the job's last
+        n_tokens = 0
+
+        def take(queue: deque[Job]) -> None:
+            """The next window of the first job in a queue."""
+            nonlocal n_tokens
+            job = queue.popleft()
+            if job.answer.done():  # cancelled, or failed in a pass before
+                return
+            jobs.add(job)
+            window, following = next(job.windows, (None, None))  # a text without tokens has no passages
+            batch.append((job, window, following is None))
+            n_tokens += 0 if window is None else len(window)
+            if following is not None:
+                self._begun.append(job)
+
         try:
-            batch, n_tokens = [], 0
-            while self._jobs and n_tokens < BATCH_TOKENS:
-                job = self._jobs.popleft()
-                if job.answer.done():  # cancelled, or failed in an earlier pass
-                    continue
-                jobs.add(job)
-                window, following = next(job.windows, (None, None))  # a text without tokens has no passages
-                batch.append((job, window, following is None))
-                n_tokens += 0 if window is None else len(window)
-                if following is not None:
-                    self._jobs.append(job)
+            if (self._turn is self._begun and self._new) or not self._begun:
+                self._turn, other = self._new, self._begun
+            else:
+                self._turn, other = self._begun, self._new
+            others_wait = bool(other)
+            for _ in range(len(self._turn)):
+                if n_tokens < BATCH_TOKENS:
+                    take(self._turn)
+            while self._begun and not others_wait and n_tokens < self._fill_tokens:
+                take(self._begun)
             windows = [window.ids for _, window, _ in batch if window is not None]
             logits = iter(self._qa.logits(windows) if windows else [])
             for job, window, last in batch:

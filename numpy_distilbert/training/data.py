@@ -18,6 +18,7 @@ from ..qa import QuestionAnswerer
 from ..squad import Question
 from ..tokenizer import Encoding
 
+MAX_EPOCHS = 100  # their steps are planned before the first
 NEGATIVES = 1  # the stream of random numbers they are drawn from, beside those of order and dropout
 DRAWS = 20  # random passages to try before a question is given up
 
@@ -45,6 +46,7 @@ class Hyperparameters(NamedTuple):
         for name, lowest in (("epochs", 1), ("batch_tokens", 1), ("seed", 0)):
             check_integer(name, getattr(self, name), lowest)
         for name, fits, needed in (
+            ("epochs", self.epochs <= MAX_EPOCHS, f"at most {MAX_EPOCHS}"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("alpha", 0 <= self.alpha <= 1, "from 0 to 1"),
             ("temperature", 0 < self.temperature < math.inf, "more than 0"),

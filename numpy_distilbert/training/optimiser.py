@@ -52,12 +52,16 @@ class State:
                     raise ValueError(f"{problem}. Use another folder, or the same as before")
                 for name, array in self._tensors().items():
                     tensor = file.get_tensor(name)
-                    if tensor.shape != array.shape:
-                        raise ValueError(f"{name} has shape {tensor.shape}, needs {array.shape}")
+                    if (tensor.shape, tensor.dtype) != (array.shape, array.dtype):
+                        needed = f"{array.shape} {array.dtype}"
+                        raise ValueError(f"{name} is {tensor.shape} {tensor.dtype}, needs {needed}")
+                    if not np.isfinite(tensor).all() or (name.startswith("square") and tensor.min(initial=0) < 0):
+                        raise ValueError(f"{name} holds a number that training cannot have written")
                     array[:] = tensor
-                self.losses = json.loads(metadata["losses"])
-                self.threads = int(metadata["threads"])
-        except (OSError, KeyError, TypeError, ValueError) as error:
+                self.losses, self.threads = json.loads(metadata["losses"]), int(metadata["threads"])
+                if not isinstance(self.losses, list) or not all(isinstance(loss, float) for loss in self.losses):
+                    raise ValueError("losses must be a list of numbers")
+        except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}: training cannot resume from it ({error}).") from error
 
     def _tensors(self) -> dict[str, Array]:

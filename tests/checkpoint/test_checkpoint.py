@@ -183,6 +183,10 @@ REFUSED = [
 
 
 REFUSED += [
+    (
+        content("tokenizer.json", json.dumps({str(i): 0 for i in range(60_000)}).encode()[:-1] + b', "7": 0}'),
+        r'not JSON \("7" is twice in one object\)',  # in less than the minute that a quadratic search took
+    ),
     (content("tokenizer.json", b"{"), r"tokenizer\.json: not JSON"),
     (content("tokenizer.json", b'{"model": 1, "model": 2}'), r'not JSON \("model" is twice in one object\)'),
     (content("tokenizer.json", b"{}"), r"tokenizer\.json: not as the tokenizers library writes it \(KeyError"),

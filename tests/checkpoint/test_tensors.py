@@ -282,6 +282,14 @@ def test_links_to_other_folders_are_followed(folder, expected, tmp_path_factory)
     np.testing.assert_array_equal(logits(folder), expected)
 
 
+def test_tensors_are_written_little_endian_as_the_format_has_them(tmp_path):
+    tensors = {"a": np.arange(3, dtype=">f4"), "b": np.arange(5, dtype=">i8")}
+    with (tmp_path / "written").open("wb") as file:
+        write_tensors(file, tensors, {})
+    for name, stored in load_file(tmp_path / "written").items():
+        np.testing.assert_array_equal(stored, tensors[name])
+
+
 @pytest.mark.parametrize("name", ["a", "ab", "abc", "abcd", "abcde"])
 def test_a_tensor_that_is_written_can_be_mapped_where_it_is(name, tmp_path):
     path, tensors = tmp_path / "written", {name: np.arange(3, dtype="<f2"), "wide": np.arange(5, dtype="<f8")}

@@ -1,5 +1,7 @@
 """The runtime changes when and where things are computed, not what; and it leaves the host process as it was."""
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -8,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import blas_threads
+from conftest import blas_threads, posix
 from properties import example, given, st
 
 from numpy_distilbert.runtime import blas, products, workspace
@@ -319,3 +321,60 @@ def test_a_block_has_the_same_numbers_on_any_number_of_cores(two_blas_threads, e
         after = scores()
         pool.submit(limit.restore_original_limits).result()
     assert before == after
+
+
+@posix
+@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
+def test_interrupts_at_any_moment_leave_everything_as_it_was(count, two_blas_threads, shallow, monkeypatch):
+    monkeypatch.setattr(runtime_threads, "THREADED_FROM", 1)
+    batches = [[101] * 90], [[101, 1040, 102] * 20] * 3  # one that all threads share, and one of several packs
+    expected = [shallow.model(batch).start_logits for batch in batches]
+    seconds, moments, interrupted = np.inf, np.random.RandomState(0), 0
+    for _ in range(10):
+        start = time.perf_counter()
+        shallow.model(batches[0])
+        seconds = min(seconds, time.perf_counter() - start)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(count):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, seconds))
+                shallow.model(batches[number % 2])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > count / 10
+    for batch, logits in zip(batches, expected, strict=True):
+        np.testing.assert_array_equal(shallow.model(batch).start_logits, logits)
+    assert blas_threads() == [2]
+
+
+@posix
+def test_a_child_that_is_forked_meanwhile_has_all_threads_and_the_same_numbers(two_blas_threads, shallow):
+    batch, stop = [[101, 1040, 102] * 20] * 3, threading.Event()
+    expected = shallow.model(batch).start_logits
+
+    def compute():
+        while not stop.is_set():
+            shallow.model(batch)
+
+    busy = threading.Thread(target=compute)
+    busy.start()
+    statuses = []
+    for _ in range(20):
+        child = os.fork()
+        if not child:
+            signal.alarm(30)  # kills one that hangs
+            same = blas_threads() == [2] and (shallow.model(batch).start_logits == expected).all()
+            os._exit(not (same and blas_threads() == [2]))
+        statuses.append(os.waitpid(child, 0)[1])
+    stop.set()
+    busy.join()
+    assert statuses == [0] * 20

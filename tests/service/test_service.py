@@ -34,7 +34,7 @@ from numpy_distilbert.cli import main
 from numpy_distilbert.qa import Search
 from numpy_distilbert.service import application, batcher, protocol
 from numpy_distilbert.service.application import Service
-from numpy_distilbert.service.batcher import BATCH_TOKENS, Batcher, Job, Words
+from numpy_distilbert.service.batcher import FILL_TOKENS, Batcher, Job, Words
 
 PROGRAM = [sys.executable, "-m", "numpy_distilbert"]
 TOWER = "The tower is old. Maren Holt kept its log."
@@ -433,21 +433,51 @@ def test_requests_that_wait_together_are_one_pass(shallow):
         assert same(json.loads(one.answer.result()), shallow("Who kept the log?", context))
 
 
-def test_a_pass_has_a_budget_of_tokens(shallow):
+def test_a_pass_has_a_budget_of_tokens(shallow, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.service.batcher.BATCH_TOKENS", 4 * shallow.settings({}).max_seq_len)
+    qa = Counting(shallow)
+    jobs = [job(qa, LONG[:2_000]) for _ in range(7)]
+    windows = len(list(job(shallow, LONG[:2_000]).windows))
+    answered(qa, *jobs)
+    assert max(qa.passes) <= 5 and sum(qa.passes) == 7 * windows  # the last of a pass may exceed it
+
+
+def test_a_long_document_that_is_alone_is_computed_in_batches_for_all_cores(shallow, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.service.batcher.n_cores", lambda: 8)
     qa = Counting(shallow)
     answered(qa, job(qa, LONG[:20_000]))
     windows = len(list(job(shallow, LONG[:20_000]).windows))
-    most = math.ceil(BATCH_TOKENS / shallow.settings({}).max_seq_len)
+    most = math.ceil(8 * FILL_TOKENS / shallow.settings({}).max_seq_len)
     assert qa.passes[:-1] == [most] * (windows // most) and sum(qa.passes) == windows > most
 
 
-def test_a_long_document_does_not_hold_up_a_short_question(shallow):
+def test_a_short_question_waits_for_no_more_than_a_window_of_each_long_document(shallow, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.service.batcher.FILL_TOKENS", 0)
     qa = Counting(shallow)
     long, other, short = job(qa, LONG[:10_000]), job(qa, LONG[:10_000]), job(qa, TOWER)
     ended = answered(qa, long, other, short)
-    windows = 2 * len(list(job(shallow, LONG[:10_000]).windows)) + 1
-    assert ended[0] is short and len(qa.passes) == math.ceil(windows / max(qa.passes)) > 2
+    windows = len(list(job(shallow, LONG[:10_000]).windows))
+    assert ended[0] is short and qa.passes == [3, *[2] * (windows - 1)]
     assert same(json.loads(long.answer.result()), shallow("Who kept the log?", LONG[:10_000]))
+
+
+def test_new_questions_and_long_documents_take_turns(shallow, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.service.batcher.FILL_TOKENS", 0)
+    qa = Counting(shallow)
+
+    async def run():
+        batcher = Batcher(qa)
+        long = job(qa, LONG[:10_000])
+        batcher.put(long)
+        ended = []
+        for _ in range(6):  # there is always a new one
+            batcher.put(job(qa, TOWER))
+            batcher._pass()
+            ended.append(qa.passes[-1])
+        return ended
+
+    passes = asyncio.run(run())
+    assert passes == [2, 1, 2, 1, 2, 1]  # the first two; a window of the long one; the two that came meanwhile; ...
 
 
 def test_nothing_is_computed_for_a_job_that_was_cancelled(shallow):

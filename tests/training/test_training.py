@@ -692,10 +692,28 @@ def test_training_with_other_settings_is_not_resumed(distill, tmp_path, capsys, 
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
     save_file(tensors | {"mean.3": tensors["mean.3"][:1]}, state, metadata)
     assert distill("--out", tmp_path / "new") == 2
-    assert "mean.3 has shape (1," in capsys.readouterr().err
+    assert "mean.3 is (1," in capsys.readouterr().err
     state.write_bytes(b"no state")
     assert distill("--out", tmp_path / "new") == 2
     assert "state.safetensors: training cannot resume from it" in capsys.readouterr().err
+    nan, negative = np.full_like(tensors["mean.3"], np.nan), -np.ones_like(tensors["square.3"])
+    for changed, problem in (
+        ({"mean.3": tensors["mean.3"].astype(np.int32)}, "int32, needs"),
+        ({"mean.3": nan}, "mean.3 holds a number that training cannot have written"),
+        ({"square.3": negative}, "square.3 holds a number that training cannot have written"),
+        ({"losses": "5"}, "losses must be a list of numbers"),
+        ({"losses": '["5"]'}, "losses must be a list of numbers"),
+        ({"losses": "[" * 100_000}, "recursion"),
+        ({"threads": "two"}, "invalid literal"),
+        ({"about": "[" * 100_000}, "recursion"),
+    ):
+        known = {name: value for name, value in changed.items() if isinstance(value, str)}
+        save_file(tensors | {name: changed[name] for name in changed.keys() - known}, state, metadata | known)
+        assert distill("--out", tmp_path / "new") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "training cannot resume from it" in error and problem in error
+    assert distill("--out", tmp_path / "new", "--epochs", 10**12) == 2
+    assert "epochs must be at most 100" in capsys.readouterr().err
 
 
 def test_other_answers_are_other_data(distill, tmp_path, capsys, monkeypatch):
