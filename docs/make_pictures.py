@@ -1,8 +1,8 @@
-"""Draw the pictures in docs/pictures, from the real model and terminal.
+"""Draw the pictures in docs/pictures, from the real model, terminal and page.
 
     pip install -e ".[test]" && playwright install chromium && python docs/make_pictures.py [NAME...]
 
-NAME: some of model, attention, show, terminal; without one, all of them are drawn.
+NAME: some of model, attention, show, terminal, page; without one, all of them are drawn.
 """
 
 import html
@@ -172,6 +172,22 @@ def as_html(printed: str) -> str:
     return printed
 
 
+def page(_: QuestionAnswerer) -> None:
+    """The page with an answer, for README, in light and dark."""
+    serve = [*COMMAND, "serve", "--port", "0"]
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as service, browser() as chromium:
+        assert service.stderr is not None
+        address = re.search(r"http://\S+", service.stderr.readline())
+        assert address is not None
+        for scheme in ("light", "dark"):
+            tab = chromium.new_page(viewport={"width": 1280, "height": 775}, color_scheme=scheme)
+            tab.goto(address[0])
+            tab.get_by_role("button", name="A long text").click()
+            tab.locator("mark").first.wait_for()
+            tab.screenshot(path=PICTURES / f"page-{scheme}.png")
+        service.terminate()
+
+
 @contextmanager
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -182,7 +198,7 @@ def browser() -> Iterator[Browser]:
 
 def main() -> None:
     drawings: dict[str, Callable[[QuestionAnswerer], None]] = {
-        drawing.__name__: drawing for drawing in (model, attention, show, terminal)
+        drawing.__name__: drawing for drawing in (model, attention, show, terminal, page)
     }
     qa = QuestionAnswerer.from_pretrained(Checkpoint())
     for name in sys.argv[1:] or drawings:
