@@ -214,7 +214,9 @@ def test_threads_that_need_the_model_at_once_load_it_once(monkeypatch, model, sh
 
 def test_a_block_ends_with_its_rows_or_its_characters():
     def lengths(*contexts):
-        rows = [readers.Row(i, {"question": "", "context": "x" * length}, None) for i, length in enumerate(contexts)]
+        asked = [{"question": "", "context": "x" * length} for length in contexts]
+        rows = [readers.Row(i, fields, fields, None) for i, fields in enumerate(asked)]
+        assert sizes(rows) == sizes([row._replace(fields={}) for row in rows])  # with --drop
         return sizes(rows)
 
     def sizes(rows):
@@ -223,8 +225,8 @@ def test_a_block_ends_with_its_rows_or_its_characters():
     assert lengths(*[1] * 130) == [64, 64, 2]
     assert lengths(2**20, 2**20 - 1, 1, 5) == [1, 2, 1]
     assert lengths() == []
-    assert sizes([readers.Row(1, {}, "bad")] * 65) == [64, 1]
-    assert sizes([readers.Row(1, {"context": "x" * 2**20}, "bad")] * 2) == [1, 1]
+    assert sizes([readers.Row(1, {}, {}, "bad")] * 65) == [64, 1]
+    assert sizes([readers.Row(1, {"context": "x" * 2**20}, {}, "bad")] * 2) == [1, 1]
 
 
 def test_no_more_than_a_few_blocks_are_in_flight(tmp_path, run):
@@ -297,7 +299,7 @@ def test_rows_whose_other_fields_change_meanwhile_have_no_output(tmp_path, run):
 @pytest.mark.parametrize("content", ["", "nonsense", '{"sha256": "0", "answers": []}'])
 def test_a_part_that_is_broken_is_computed_again(tmp_path, monkeypatch, content, run):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
-    end_at(monkeypatch, "records")
+    end_at(monkeypatch, "results")
     with pytest.raises(KeyboardInterrupt):
         run(source, output, told(ANSWER))
     (tmp_path / "out.jsonl.parts" / "00000000.json").write_text(content, encoding="utf-8")
@@ -310,7 +312,7 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
     output.write_text("", encoding="utf-8")
     output.chmod(0o600)
-    run(source, output, told(ANSWER))
+    run(source, output, told(ANSWER), force=True)
     assert output.stat().st_mode & 0o777 == 0o600 and read(output) == [GOOD | ANSWER]
 
 
@@ -382,7 +384,7 @@ def test_finished_blocks_are_kept_and_counted(tmp_path, monkeypatch, run):
     assert run(source, output, resume=True) == Summary(200, 200, 0, 128)
 
 
-@pytest.mark.parametrize("name", ["records", "_remove"])
+@pytest.mark.parametrize("name", ["results", "_remove"])
 def test_ended_after_the_last_block_nothing_is_computed_again(tmp_path, monkeypatch, name, run):
     source, output = write(tmp_path / "in.jsonl", questions(70)), tmp_path / "out.jsonl"
     end_at(monkeypatch, name)
@@ -415,15 +417,17 @@ def test_the_output_of_an_earlier_run_is_not_taken_for_this_one(tmp_path, monkey
 
     monkeypatch.setattr(os, "replace", ends)
     with pytest.raises(KeyboardInterrupt):
-        run(source, output)
+        run(source, output, force=True)
     assert output.read_text(encoding="utf-8") == "of an earlier run"
-    assert run(source, output, resume=True) == Summary(2, 2, 0, 2)
+    with pytest.raises(ValueError, match="exists. Choose another output, or replace it with --force"):
+        run(source, output, resume=True)
+    assert run(source, output, resume=True, force=True) == Summary(2, 2, 0, 2)
     assert len(read(output)) == 2
 
 
 def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, run):
     source, output = write(tmp_path / "in.jsonl", questions(5)), tmp_path / "out.jsonl"
-    end_at(monkeypatch, "records")
+    end_at(monkeypatch, "results")
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
     with pytest.raises(
@@ -464,12 +468,85 @@ def test_an_input_that_changes_meanwhile_has_no_output(tmp_path, rows, run):
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_without_a_run_before_resume_begins_and_a_finished_one_is_replaced(tmp_path, run):
+def part_way(monkeypatch, run, source, output):
+    """A run that was ended when all was computed; what was at OUT is still there."""
+    end_at(monkeypatch, "results")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, told(ANSWER), force=True)
+
+
+def in_place(monkeypatch, run, source, output):
+    """A run that was ended when its output had just got its place."""
+    end_at(monkeypatch, "_remove")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, told(ANSWER))
+
+
+EXISTS, HOLDS = "exists. Choose another output, or replace it with --force", "Continue with --resume, or delete it"
+
+
+@pytest.mark.parametrize(
+    ("exists", "parts", "options", "outcome"),
+    [
+        # OUT is there, OUT.parts are of, options: the rows that were kept, or why not
+        (False, None, {}, 0),
+        (False, None, {"resume": True}, 0),
+        (False, None, {"force": True}, 0),
+        (False, part_way, {}, HOLDS),
+        (False, part_way, {"force": True}, HOLDS),
+        (False, part_way, {"resume": True}, 2),
+        (True, None, {}, EXISTS),
+        (True, None, {"resume": True}, EXISTS),
+        (True, None, {"force": True}, 0),
+        (True, None, {"resume": True, "force": True}, 0),
+        (True, part_way, {}, EXISTS),
+        (True, part_way, {"resume": True}, EXISTS),
+        (True, part_way, {"force": True}, HOLDS),
+        (True, part_way, {"resume": True, "force": True}, 2),
+        (True, in_place, {}, EXISTS),
+        (True, in_place, {"resume": True}, 2),
+        (True, in_place, {"force": True}, 0),
+        (True, in_place, {"resume": True, "force": True}, 2),
+        (True, in_place, {"resume": True, "drop": ["id"]}, EXISTS),
+        (False, in_place, {"resume": True}, 0),
+        (False, in_place, {}, 0),
+    ],
+)
+def test_what_becomes_of_an_output_and_of_parts(tmp_path, monkeypatch, run, exists, parts, options, outcome):
+    source, output = write(tmp_path / "in.jsonl", [GOOD | {"id": i} for i in range(2)]), tmp_path / "out.jsonl"
+    if exists and parts is not in_place:
+        output.write_text("mine", encoding="utf-8")
+    if parts:
+        parts(monkeypatch, run, source, output)
+    if not exists:
+        output.unlink(missing_ok=True)
+    before = output.read_bytes() if exists else None
+    if isinstance(outcome, str):
+        with pytest.raises(ValueError, match=re.escape(outcome)):
+            run(source, output, nothing(), **options)
+        assert (output.read_bytes() if output.exists() else None) == before
+        if parts:
+            assert run(source, output, nothing(), resume=True, force=True).kept == 2
+    else:
+        assert run(source, output, told(ANSWER), **options) == Summary(2, 2, 0, outcome)
+        assert [row["answer"] for row in read(output)] == ["Maren Holt"] * 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(tmp_path, run):
+    source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
+    with pytest.raises(ValueError, match=EXISTS):
+        run(source, output, told(ANSWER, lambda: output.write_text("mine", encoding="utf-8")))
+    assert output.read_text(encoding="utf-8") == "mine"
+    assert run(source, output, nothing(), resume=True, force=True).kept == 1
+
+
+def test_a_finished_output_is_replaced_if_asked(tmp_path, run):
     source, output = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
     assert run(source, output, resume=True) == Summary(3, 3, 0, 0)
     write(source, questions(2))
     for resume in (False, True):
-        assert run(source, output, resume=resume) == Summary(2, 2, 0, 0)
+        assert run(source, output, resume=resume, force=True) == Summary(2, 2, 0, 0)
         assert len(read(output)) == 2
 
 
@@ -516,13 +593,16 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def interrupt(call, when):
+STOPS = "numpy-distilbert: stops; {} of {} rows are kept. Run the same command with --resume to continue.\n"
+
+
+def interrupt(call, when, number=signal.SIGINT, **options):
     """Ctrl-C when that is so: what it printed as errors, its exit status, and its workers then."""
-    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c, **options)
     try:
         until(when, process)
         workers = children(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         return process.communicate(timeout=10)[1].decode(), process.returncode, workers
     finally:
         process.kill()
@@ -535,7 +615,7 @@ def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path, program):
     parts = tmp_path / "out.jsonl.parts"
     call = [*program, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"]
     errors, status, workers = interrupt(call, lambda: list(parts.glob("0*.json")))
-    assert (errors, status) == ("", 130)
+    assert (errors, status) == (STOPS.format(64, 70), 130)
     assert len(workers) == 2 and not any(alive(worker) for worker in workers)
     assert not (parts / "00000001.json").exists()
 
@@ -565,7 +645,7 @@ def test_an_interrupt_ends_blocks_that_no_worker_has_taken(tmp_path, verb):
     source, output = write(tmp_path / "in.jsonl", [row] * 64 * 20), tmp_path / "out.jsonl"
     call = [sys.executable, "-c", SUBMITS_MUCH, *verb, str(source), "--workers", "2", "-o", str(output)]
     errors, status, workers = interrupt(call, (tmp_path / "out.jsonl.submitted").exists)
-    assert (errors, status) == ("", 130)
+    assert (errors, status) == (STOPS.format(0, 1280), 130)
     assert len(workers) == 2 and not any(alive(worker) for worker in workers)
 
 
@@ -606,7 +686,7 @@ def test_the_call_prints_what_it_did(tmp_path, capsys, verb):
     assert main([*verb, str(source), "-o", str(output)]) == 0
     assert capsys.readouterr() == ("3 rows, 3 answered, 0 errors, 0 kept\n", "")
     write(source, [*questions(3), "nonsense"])
-    assert main([*verb, str(source), "-o", str(output), "--json"]) == 1
+    assert main([*verb, str(source), "-o", str(output), "--json", "--force"]) == 1
     assert json.loads(capsys.readouterr().out) == {"rows": 4, "answered": 3, "errors": 1, "kept": 0}
 
 
@@ -676,10 +756,12 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["IN", "-o", "out.csv"], "out.csv: what is in it cannot be told from its name"),
-        (["IN", "-o", "out.json"], "The name must end in one of .jsonl, .ndjson, .parquet"),
+        (["IN", "-o", "out.txt"], "out.txt: what is in it cannot be told from its name"),
+        (["IN", "-o", "out.json"], "The name must end in one of .jsonl, .ndjson, .csv, .parquet"),
         (["IN", "-o", "out.jsonl.gz"], "out.jsonl.gz: what is in it cannot be told from its name"),
-        (["none.jsonl", "-o", "IN"], "none.jsonl: cannot be read (No such file"),
+        (["none.jsonl", "-o", "IN", "--force"], "none.jsonl: cannot be read (No such file"),
+        (["none.jsonl", "-o", "IN"], "in.jsonl: exists. Choose another output, or replace it with --force"),
+        (["IN", "-o", "-", "--resume"], "nothing is kept of a run with -o -. Name a file, or leave --resume out"),
         (["pipe.jsonl", "-o", "out.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "pipe.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "folder.jsonl"], "folder.jsonl: is not a regular file"),
@@ -759,7 +841,8 @@ def test_standard_input_is_read_and_not_kept(tmp_path, run, program):
     expected = tmp_path / "expected.jsonl"
     run(source, expected)
     for content in (source.read_bytes(), gzip.compress(source.read_bytes())):
-        done = subprocess.run([*program, "-", "-o", str(tmp_path / "out.jsonl")], input=content, capture_output=True)
+        call = [*program, "-", "-o", str(tmp_path / "out.jsonl"), "--force"]
+        done = subprocess.run(call, input=content, capture_output=True)
         assert done.returncode == 0 and (tmp_path / "out.jsonl").read_bytes() == expected.read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
 
