@@ -21,9 +21,10 @@ from ..inputs import read_pair
 CONTEXT_CHARACTERS = 5_000_000
 LINE_BYTES = 2**25  # of a longer row only the number is kept
 ARTICLE_CHARACTERS = 2**27
-BATCH_ROWS, BATCH_BYTES = 64, 2**29  # of Parquet, read at a time
+BATCH_ROWS = 16  # of Parquet, read at a time; a small file can hold the same long text for all of them
 CHUNK = 2**16  # characters
 NOT_BLANK = re.compile(r"[^ \t\r\n]")
+ASKED = ("question", "context")
 ANSWER = ("answer", "score", "start", "end")
 RESULT = (*ANSWER, "error", "line")
 JSON_LINES, SQUAD, CSV, PARQUET = (".jsonl", ".ndjson"), (".json",), (".csv",), (".parquet",)
@@ -77,13 +78,11 @@ def checked(line: int, fields: Any, drop: Collection[str] = ()) -> Row:
     if not isinstance(fields, Mapping):
         got = type(fields).__name__
         return Row(line, {}, {}, f"line {line} must be an object with 'question' and 'context', got {got}.")
-    copied = {name: value for name, value in fields.items() if name not in drop}
-    for name in RESULT:
-        if name in copied:
-            advice = f"Rename it, or leave it out with --drop {name}."
-            return Row(
-                line, {"row": copied}, {}, f"line {line} has a field {name!r}, which the result has too. {advice}"
-            )
+    copied = {name: value for name, value in fields.items() if name not in drop} if drop else dict(fields)
+    if not copied.keys().isdisjoint(RESULT):
+        name = next(name for name in RESULT if name in copied)
+        error = f"line {line} has a field {name!r}, which the result has too. "
+        return Row(line, {"row": copied}, {}, f"{error}Rename it, or leave it out with --drop {name}.")
     try:
         question, context = read_pair(fields, f"line {line}")
     except (TypeError, ValueError) as error:
@@ -268,30 +267,34 @@ def parquet_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
     """The rows of a Parquet file. Their fields are as Arrow has them, but for question and context."""
     number = 0
     with parquet(path) as file:
-        for batch in parquet_batches(file):
-            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+            columns = [
+                _texts(a) if name in ASKED else a for name, a in zip(batch.schema.names, batch.columns, strict=True)
+            ]
             large = batch.nbytes > LINE_BYTES
-            for i in range(batch.num_rows):
+            for i, cells in enumerate(zip(*columns, strict=True)):
                 number += 1
                 if large and n_bytes(batch.slice(i, 1)) > LINE_BYTES:
                     yield too_long(number)
-                    continue
-                fields = {name: column[i] for name, column in columns.items()}
-                for name in ("question", "context"):
-                    with suppress(ValueError):  # not UTF-8: not a str either
-                        fields[name] = fields[name].as_py()
-                yield checked(number, fields, drop)
+                else:
+                    yield checked(number, dict(zip(batch.schema.names, cells, strict=True)), drop)
+
+
+def _texts(column: Any) -> Any:
+    """The cells of an Arrow column as str; those that are not in UTF-8 as they are."""
+    try:
+        return column.to_pylist()
+    except ValueError:
+        cells = list(column)
+        for i, cell in enumerate(cells):
+            with suppress(ValueError):
+                cells[i] = cell.as_py()
+        return cells
 
 
 def n_bytes(row: Any) -> int:
     """The size of an Arrow batch of one row, without the other values of its dictionaries."""
     return sum((a.dictionary_decode() if hasattr(a, "dictionary_decode") else a).nbytes for a in row.columns)
-
-
-def parquet_batches(file: Any) -> Iterator[Any]:
-    """The rows of an open Parquet file, some at a time: few if one value may take the place of many."""
-    groups = (file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-    yield from file.iter_batches(batch_size=min(BATCH_ROWS, BATCH_BYTES // max(groups, default=1) + 1))
 
 
 @contextmanager

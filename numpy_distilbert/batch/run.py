@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from multiprocessing.util import register_after_fork
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .. import __version__
 from ..checkpoint import CheckpointError, hub
@@ -26,6 +26,19 @@ from .engines import BY_PIPELINE, Answering, Engine, ModelSource, answer_block
 from .readers import ANSWER, CSV, JSON_LINES, PARQUET, Row, grouped, kind_of, n_characters, read_rows
 from .writers import Results, find_writer
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks in flight per worker
@@ -33,6 +46,7 @@ OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
 BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with; the same when its output is complete
 OUTPUT, LOCK = "output", "lock"  # the output until it is in its place, and the process that writes it
 PID_BYTES = 32
+Rows = Callable[[], Iterator[Row]]
 Answerer = Callable[[list[Pair]], list[dict[str, Any]]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
 STEP = 1024  # rows read or written between two reports of progress
@@ -111,12 +125,12 @@ def answer_file(
         raise ValueError(f"{source}: is not a regular file, and the input is read more than once. Give a pipe as -.")
     if output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"{output}: is the input. Name another file.")
-    parts = output.with_name(f"{output.name}.parts")
+    parts, rows = output.with_name(f"{output.name}.parts"), partial(read_rows, source, drop)
     with _locked(parts):
         if not (resume and _finished(parts)):
             _check_free(output, force)
         total = errors = 0
-        for row in _reported(read_rows(source, drop), "reading", 0, progress):
+        for row in _reported(rows(), "reading", 0, progress):
             total += 1
             errors += row.error is not None
             if strict and row.error is not None:
@@ -129,10 +143,10 @@ def answer_file(
             return Summary(total, total - errors, errors, total - errors)
         _check_free(output, force)
         _begin(parts, about, resume)
-        kept = _compute(source, parts, partial(answer_block, model, how), engine, total, progress)
-        joined = _reported(results(source, parts, drop), "writing", total, progress)
-        with write_whole(parts / OUTPUT, binary=True) as file, closing(joined) as rows:
-            write(file, rows)
+        kept = _compute(rows, parts, partial(answer_block, model, how), engine, total, progress)
+        joined = _reported(results(rows, parts), "writing", total, progress)
+        with write_whole(parts / OUTPUT, binary=True) as file, closing(joined):
+            write(file, joined)
         if hub.sha256(source) != about["source"]:
             raise ValueError(f"{source}: has changed since the run began. Begin again.")
         _check_free(output, force)
@@ -165,18 +179,20 @@ def _locked(parts: Path) -> Iterator[None]:
         raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
     parts.mkdir(exist_ok=True)
     with open(parts / LOCK, "a+b") as file:
-        try:
-            _lock(file)
-        except (BlockingIOError, PermissionError) as error:
+        file.seek(PID_BYTES)  # Windows lets nobody else read the byte that is locked
+        try:  # the system removes the lock of a process that is killed
+            _lock(file.fileno())
+            taken = not os.fstat(file.fileno()).st_nlink  # by a run that has ended since the file was opened
+        except OSError as error:  # others: a network file system has no locks
+            taken = isinstance(error, (BlockingIOError, PermissionError))
+        if taken:
             file.seek(0)
             owner = f"another batch (process {file.read(PID_BYTES).decode()})"
-            raise ValueError(f"{parts}: {owner} is writing this output. Wait, or choose another output.") from error
-        except OSError:  # a network file system without locks
-            pass
+            raise ValueError(f"{parts}: {owner} is writing this output. Wait, or choose another output.")
         file.truncate(0)
         file.write(str(os.getpid()).encode())
         file.flush()
-        register_after_fork(file, IO.close)  # a worker that outlives this process must not keep the lock
+        register_after_fork(file, lambda file: file.close())  # or a worker that outlives this process keeps the lock
         try:
             yield
         finally:
@@ -185,24 +201,6 @@ def _locked(parts: Path) -> Iterator[None]:
             with suppress(OSError):  # the folder, unless something is kept in it
                 (parts / LOCK).unlink()
                 parts.rmdir()
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[bytes]) -> None:
-        """Lock the file until it is closed, also by the end of the process. Raises OSError if another process has."""
-        file.seek(PID_BYTES)  # of what is locked, nobody else can read a byte
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> None:
-        """Lock the file until it is closed, also by the end of the process. Raises OSError if another process has."""
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.fstat(file.fileno()).st_nlink:
-            raise BlockingIOError("another process has removed it meanwhile")
 
 
 def _finished(parts: Path) -> bool:
@@ -238,7 +236,7 @@ def _write(path: Path, value: Any) -> None:
         json.dump(value, file)
 
 
-def _compute(source: Path, parts: Path, answer: Answerer, engine: Engine, total: int, progress: Progress) -> int:
+def _compute(rows: Rows, parts: Path, answer: Answerer, engine: Engine, total: int, progress: Progress) -> int:
     """Compute the blocks that have no answers yet. Returns how many answers were there already."""
     computed = skipped = kept = 0
     in_flight: dict[futures.Future[list[dict[str, Any]]], Block] = {}
@@ -256,7 +254,7 @@ def _compute(source: Path, parts: Path, answer: Answerer, engine: Engine, total:
 
     with engine as (executor, n_workers):
         progress("answering", 0, total, 0)
-        for block in blocks(read_rows(source), parts):
+        for block in blocks(rows(), parts):
             if block.load() is not None:
                 kept += len(block.pairs)
                 skipped += len(block.rows)
@@ -285,11 +283,11 @@ def _errors_as_stopped() -> Iterator[None]:
         raise Stopped(f"a block could not be computed ({cause}). Continue with --resume.") from error
 
 
-def results(source: Path, parts: Path, drop: Sequence[str]) -> Results:
+def results(rows: Rows, parts: Path) -> Results:
     """The fields of each row, and its answer or error. Raises ValueError if the answers are not to these questions."""
-    for block in blocks(read_rows(source, drop), parts):
+    for block in blocks(rows(), parts):
         if (found := block.load()) is None:
-            raise ValueError(f"{source}: has changed since the run began. Begin again.")
+            raise ValueError("the input has changed since the run began. Begin again.")
         answers = iter(found)
         for row in block.rows:
             if row.error is None:

@@ -88,7 +88,7 @@ def write_columns(file: IO[bytes], results: Results, source: Path, schema: Any) 
     pa, pq = pyarrow()
 
     def joined() -> Iterator[Any]:
-        for batch in readers.parquet_batches(table):
+        for batch in table.iter_batches(readers.BATCH_ROWS, use_threads=False):
             found = [result for _, result in islice(results, batch.num_rows)]
             columns = [batch.column(name) for name in schema.names[: -len(RESULT)]]
             columns += [pa.array([result.get(name) for result in found], schema.field(name).type) for name in RESULT]

@@ -1,5 +1,6 @@
 """Files answered: the same file whatever computes it, and however often it was cut short."""
 
+import csv
 import gzip
 import io
 import json
@@ -7,6 +8,7 @@ import logging
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -419,7 +421,7 @@ def test_the_output_of_an_earlier_run_is_not_taken_for_this_one(tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         run(source, output, force=True)
     assert output.read_text(encoding="utf-8") == "of an earlier run"
-    with pytest.raises(ValueError, match="exists. Choose another output, or replace it with --force"):
+    with pytest.raises(ValueError, match=r"exists\. Choose another output, or replace it with --force"):
         run(source, output, resume=True)
     assert run(source, output, resume=True, force=True) == Summary(2, 2, 0, 2)
     assert len(read(output)) == 2
@@ -618,6 +620,78 @@ def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path, program):
     assert (errors, status) == (STOPS.format(64, 70), 130)
     assert len(workers) == 2 and not any(alive(worker) for worker in workers)
     assert not (parts / "00000001.json").exists()
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_answered_at_once_though_threads_compute(tmp_path, program, number):
+    long = {"question": "Who?", "context": "Grey sea. " * 400_000}  # minutes
+    source, output = write(tmp_path / "in.jsonl", [*[GOOD] * 64, long]), tmp_path / "out.jsonl"
+    call = [*program, str(source), "-o", str(output)]
+    began = time.monotonic()
+    errors, status, _ = interrupt(call, lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), number)
+    assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 10
+    assert sorted(path.name for path in (tmp_path / "out.jsonl.parts").iterdir()) == ["00000000.json", "begun.json"]
+    errors, status, _ = interrupt([*call, "--resume"], lambda: (tmp_path / "out.jsonl.parts/lock").exists(), number)
+    assert status == 128 + number and (not errors or "stops; " in errors)
+
+
+@posix
+@pytest.mark.parametrize("to", ["-", "out.jsonl"])
+def test_a_signal_leaves_no_copy_of_standard_input(tmp_path, program, to):
+    (tmp_path / "tmp").mkdir()
+    call = [*program, "-", "-o", to]
+    given = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "cwd": tmp_path}
+    given["env"] = os.environ | {
+        "TMPDIR": str(tmp_path / "tmp"),
+        "PYTHONPATH": str(Path(batch_run.__file__).parents[2]),
+    }
+    copies = lambda: [*tmp_path.rglob("*.input.*")]  # noqa: E731
+    errors, status, _ = interrupt(call, copies, signal.SIGTERM, **given)
+    assert (errors, status) == ("numpy-distilbert: stops; this run has computed nothing yet.\n", 143)
+    assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]
+
+
+# one run to an output
+
+
+def test_of_two_runs_to_one_output_the_second_is_refused(tmp_path, run):
+    source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
+    message = rf"another batch \(process {os.getpid()}\) is writing this output. Wait, or choose another output"
+
+    def second():
+        for resume in (False, True):
+            with pytest.raises(ValueError, match=message):
+                run(source, output, nothing(), resume=resume)
+
+    assert run(source, output, told(ANSWER, second)) == Summary(1, 1, 0, 0)
+    assert read(output) == [GOOD | ANSWER] and len(list(tmp_path.iterdir())) == 2
+
+
+@posix
+def test_two_processes_begun_together_do_not_disturb_each_other(tmp_path, program):
+    source = write(tmp_path / "in.jsonl", questions(200))
+    call = [*program, str(source), "-o", str(tmp_path / "out.jsonl")]
+    both = [subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = sorted((process.wait(timeout=100), *process.communicate()) for process in both)
+    assert ended[0] == (0, "200 rows, 200 answered, 0 errors, 0 kept\n", "")
+    assert ended[1][0] == 2 and "is writing this output" in ended[1][2] and ended[1][2].count("\n") == 1
+
+
+@forks
+def test_workers_that_outlive_a_killed_process_do_not_keep_its_lock(tmp_path, program, run):
+    source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
+    process = subprocess.Popen([*program, str(source), "-o", str(output), "--workers", "2"])
+    until(lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), process)
+    workers = children(process.pid)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    assert all(alive(worker) for worker in workers) and (tmp_path / "out.jsonl.parts/lock").exists()
+    assert run(source, output, told(ANSWER), resume=True).kept >= 64
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
 
 
 SUBMITS_MUCH = """
@@ -867,6 +941,75 @@ def test_standard_input_that_cannot_be_copied_leaves_no_file(
     assert main([*verb, "-", "-o", str(tmp_path / "out.jsonl")]) == status
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") <= 1 and not list(tmp_path.iterdir())
+
+
+def test_standard_output_has_the_rows_and_nothing_else(tmp_path, example, program):
+    source, expected = example
+    done = subprocess.run([*program, "-", "-o", "-"], input=source.read_bytes(), capture_output=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, expected) and not list(tmp_path.iterdir())
+    assert done.stderr == b"270 rows, 268 answered, 2 errors, 0 kept\n"
+
+
+def test_standard_output_in_the_same_process(tmp_path, capsysbinary, verb):
+    source = write(tmp_path / "in.jsonl", [GOOD | {"id": 1}])
+    assert main([*verb, str(source), "-o", "-", "--json", "--drop", "context", "question", "unknown"]) == 0
+    printed, errors = capsysbinary.readouterr()
+    assert list(json.loads(printed)) == ["id", "answer", "score", "start", "end"]
+    assert json.loads(errors) == {"rows": 1, "answered": 1, "errors": 0, "kept": 0}
+
+
+@posix
+def test_a_reader_that_has_had_enough_ends_it_silently(tmp_path, program):
+    write(tmp_path / "in.jsonl", [{"question": "Who?", "context": "", "other": "x" * 1000}] * 1000)
+    call = f"{shlex.join(program)} - -o - < in.jsonl | head -1"
+    environment = os.environ | {"PYTHONPATH": str(Path(batch_run.__file__).parents[2])}
+    done = subprocess.run(call, shell=True, capture_output=True, cwd=tmp_path, env=environment)
+    assert done.stdout.count(b"\n") == 1 and done.stderr == b"1000 rows, 0 answered, 1000 errors, 0 kept\n"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), pa.ArrowMemoryError("malloc of size 9")])
+def test_too_little_memory_is_one_line(tmp_path, monkeypatch, capsys, verb, error):
+    def checked(*_):
+        raise error
+
+    monkeypatch.setattr(readers, "checked", checked)
+    pq.write_table(pa.table({"question": ["Who?"], "context": ["a"]}), tmp_path / "in.parquet")
+    with pytest.raises(SystemExit, match="1"):
+        main([*verb, str(tmp_path / "in.parquet"), "-o", str(tmp_path / "out.jsonl")])
+    errors = capsys.readouterr().err
+    assert "not enough memory" in errors and errors.count("\n") == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_csv_and_lines_have_the_same_answers(tmp_path, run):
+    rows = [*questions(70)]
+    source, table = write(tmp_path / "in.jsonl", rows), tmp_path / "in.csv"
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for given in (source, table):
+        run(given, tmp_path / f"{given.name}.out.csv", drop=["context"])
+    run(source, tmp_path / "out.jsonl", drop=["context"])
+    assert (tmp_path / "in.csv.out.csv").read_bytes() == (tmp_path / "in.jsonl.out.csv").read_bytes()
+    with open(tmp_path / "in.csv.out.csv", encoding="utf-8-sig", newline="") as file:
+        got = list(csv.DictReader(file))
+    expected = [row | {"error": "", "line": ""} for row in read(tmp_path / "out.jsonl")]
+    assert got == [{name: str(value) for name, value in row.items()} for row in expected]
+    run(table, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["answer"].to_pylist() == [row["answer"] for row in expected]
+
+
+def test_fields_that_are_dropped_do_not_collide(tmp_path, run):
+    source, output = (
+        write(tmp_path / "in.jsonl", [GOOD | {"line": 7, "id": 1}, GOOD | {"id": 2}]),
+        tmp_path / "out.jsonl",
+    )
+    assert run(source, output, told(ANSWER)) == Summary(2, 1, 1, 0)
+    refused, answered = read(output)
+    assert refused.pop("error").startswith("line 1 has a field 'line', which the result has too")
+    assert refused == {"row": GOOD | {"line": 7, "id": 1}, "line": 1} and answered == GOOD | {"id": 2} | ANSWER
+    assert run(source, output, told(ANSWER), force=True, drop=["line", "question", "context"]) == Summary(2, 2, 0, 0)
+    assert read(output) == [{"id": 1} | ANSWER, {"id": 2} | ANSWER]
 
 
 def test_parquet_and_lines_have_the_same_answers(tmp_path, run):
