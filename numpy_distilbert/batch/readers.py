@@ -254,7 +254,7 @@ def csv_delimiter(path: Path) -> str:
     with _open_csv(path) as file:
         first = file.readline(LINE_BYTES)
     for delimiter in ",;\t":
-        if {"question", "context"} <= set(*csv.reader([first], delimiter=delimiter)):
+        if set(ASKED) <= set(*csv.reader([first], delimiter=delimiter)):
             return delimiter
     raise ValueError(f"{path}: its first line must name the columns, 'question' and 'context' among them.")
 
@@ -268,16 +268,14 @@ def parquet_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
     number = 0
     with parquet(path) as file:
         for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-            columns = [
-                _texts(a) if name in ASKED else a for name, a in zip(batch.schema.names, batch.columns, strict=True)
-            ]
-            large = batch.nbytes > LINE_BYTES
+            names, large = batch.schema.names, batch.nbytes > LINE_BYTES
+            columns = [_texts(batch[name]) if name in ASKED else batch[name] for name in names]
             for i, cells in enumerate(zip(*columns, strict=True)):
                 number += 1
                 if large and n_bytes(batch.slice(i, 1)) > LINE_BYTES:
                     yield too_long(number)
                 else:
-                    yield checked(number, dict(zip(batch.schema.names, cells, strict=True)), drop)
+                    yield checked(number, dict(zip(names, cells, strict=True)), drop)
 
 
 def _texts(column: Any) -> Any:
@@ -304,7 +302,7 @@ def parquet(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, buffer_size=CHUNK) as file:
             names = file.schema_arrow.names
-            for name in ("question", "context"):
+            for name in ASKED:
                 if name not in names:
                     raise ValueError(f"has no column {name!r}")
             if twice := _repeated(names):

@@ -44,8 +44,9 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _batch(arguments: argparse.Namespace) -> Result:
     """Answer every question in a file. Each row of the output has answer, score, start and end; a row that cannot be
-    answered has error and line (where it is in IN) instead, and the exit status is 1. You can stop a run with Ctrl-C,
-    or kill it. Run the same command with --resume to continue; the output is identical.
+    answered has error and line instead, and the exit status is then 1. You can stop a run with Ctrl-C or kill it at any
+    time. Run the same command with --resume to continue; the output is identical. Exit status: 0 all rows answered, 1
+    some rows have errors or the run failed, 2 the call or a file is wrong, 130 after Ctrl-C, 143 after SIGTERM.
     """
     if arguments.read is not None:
         check_integer("--read", arguments.read, 1)
@@ -80,9 +81,8 @@ def _batch(arguments: argparse.Namespace) -> Result:
         raise SystemExit(fail(1, str(error))) from error
     except MemoryError as error:
         raise SystemExit(fail(1, "not enough memory for the rows read at a time. Split the longest.")) from error
-    text = (
-        json.dumps(summary._asdict()) if arguments.json else "{} rows, {} answered, {} errors, {} kept".format(*summary)
-    )
+    sentence = "{} rows, {} answered, {} errors, {} kept".format(*summary)
+    text = json.dumps(summary._asdict()) if arguments.json else sentence
     if to_stdout and sys.stderr is not None:
         print(text, file=sys.stderr)
     return "" if to_stdout else text, int(summary.errors > 0)
