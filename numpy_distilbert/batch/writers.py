@@ -45,10 +45,10 @@ def write_lines(file: IO[bytes], results: Results) -> None:
 
 def json_value(value: Any) -> Any:
     """A value for JSON in the place of one that it lacks: that of a cell of Arrow, else its text."""
-    if not hasattr(value, "as_py"):
-        return str(value)
     try:
         return value.as_py()
+    except AttributeError:
+        return str(value)
     except (ValueError, OverflowError):  # Python has no nanoseconds and no text that is not UTF-8
         pa, _ = pyarrow()
     if isinstance(value, pa.StructScalar):
@@ -88,7 +88,7 @@ def write_columns(file: IO[bytes], results: Results, source: Path, schema: Any) 
     pa, pq = pyarrow()
 
     def joined() -> Iterator[Any]:
-        for batch in table.iter_batches(readers.BATCH_ROWS, use_threads=False):
+        for batch in readers.parquet_batches(table):
             found = [result for _, result in islice(results, batch.num_rows)]
             columns = [batch.column(name) for name in schema.names[: -len(RESULT)]]
             columns += [pa.array([result.get(name) for result in found], schema.field(name).type) for name in RESULT]
