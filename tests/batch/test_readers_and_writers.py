@@ -335,7 +335,7 @@ def test_squad_of_one_large_article_and_many_small_ones_is_read_in_linear_time()
     assert copied < 5 * len(content)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, readers.CHUNK])
+@pytest.mark.parametrize("chunk", [*range(1, 40), readers.CHUNK])
 def test_only_data_of_the_outermost_object_counts(tmp_path, monkeypatch, chunk):
     monkeypatch.setattr(readers, "CHUNK", chunk)
     (tmp_path / "a.json").write_text(

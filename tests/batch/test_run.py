@@ -740,12 +740,13 @@ def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch, run):
 
 
 @forks
-def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program):
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
+def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program, number):
     source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
     call = [*program, str(source), "-o", str(output), "--workers", "2"]
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     until(lambda: list((tmp_path / "out.jsonl.parts").glob("0*.json")), process)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    os.kill(children(process.pid)[0], getattr(signal, number))
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed, errors.count("\n")) == (1, "", 1)
     assert "a block could not be computed (BrokenProcessPool" in errors and "Continue with --resume" in errors
