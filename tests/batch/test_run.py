@@ -332,7 +332,7 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
 def test_killed_at_any_moment_it_resumes_to_the_same_file(example, tmp_path, kills, engine, program):
     source, expected = example
     output, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
-    call = [*program, str(source), "-o", str(output), "--resume", "--json", *engine]
+    call = [*program, str(source), "-o", str(output), "--resume", "--force", "--json", *engine]
     some, kept = random.Random(len(engine)), {}
     for blocks in kills:
         process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
