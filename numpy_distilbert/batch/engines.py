@@ -99,8 +99,8 @@ def thread_pool(model: ModelSource) -> Iterator[tuple[Executor, int]]:
     executor = ThreadPoolExecutor(n_threads := n_cores())
     try:
         yield executor, n_threads
-    finally:
-        executor.shutdown(cancel_futures=True)
+    finally:  # after Ctrl-C or an error, nobody waits for what is being computed
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
@@ -138,6 +138,7 @@ def _start_worker(parent: int, reader: Connection) -> None:
         os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler
     threading.Thread(target=watch, daemon=True).start()
 
 

@@ -7,11 +7,14 @@ with them, in its order, to OUT, which appears when it is complete.
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import closing, contextmanager, suppress
 from functools import partial
+from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,14 +23,30 @@ from ..checkpoint import CheckpointError, hub
 from ..files import read_json, replace, write_whole
 from ..inputs import Pair
 from .engines import BY_PIPELINE, Answering, Engine, ModelSource, answer_block
-from .readers import ANSWER, JSON_LINES, PARQUET, Row, grouped, kind_of, read_rows
-from .writers import parquet_schema, write_lines, write_parquet
+from .readers import ANSWER, CSV, JSON_LINES, PARQUET, Row, grouped, kind_of, n_characters, read_rows
+from .writers import Results, find_writer
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks in flight per worker
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
-BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with, and that its output is in its place
+BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with; the same when its output is complete
+OUTPUT, LOCK = "output", "lock"  # the output until it is in its place, and the process that writes it
+PID_BYTES = 32
+Rows = Callable[[], Iterator[Row]]
 Answerer = Callable[[list[Pair]], list[dict[str, Any]]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
 STEP = 1024  # rows read or written between two reports of progress
@@ -74,8 +93,9 @@ class Block(NamedTuple):
 
 def blocks(rows: Iterable[Row], parts: Path) -> Iterator[Block]:
     """Blocks of BLOCK_ROWS rows, or of fewer with BLOCK_CHARACTERS of text. parts: the folder of their answers."""
-    for number, group in enumerate(grouped(rows, BLOCK_ROWS, BLOCK_CHARACTERS, lambda row: row.fields)):
-        pairs = [(row.fields["question"], row.fields["context"]) for row in group if row.error is None]
+    sized = grouped(rows, BLOCK_ROWS, BLOCK_CHARACTERS, lambda row: n_characters(row.fields | row.asked))
+    for number, group in enumerate(sized):
+        pairs = [(row.asked["question"], row.asked["context"]) for row in group if row.error is None]
         yield Block(group, pairs, parts / f"{number:08}.json")
 
 
@@ -85,49 +105,61 @@ def answer_file(
     model: ModelSource,
     engine: Engine,
     resume: bool = False,
+    force: bool = False,
     strict: bool = False,
+    drop: Sequence[str] = (),
     how: Answering = BY_PIPELINE,
     progress: Progress = lambda *_: None,
 ) -> Summary:
     """Answer every question in the file source, in the file output.
 
-    engine: thread_pool, process_pool or cluster; resume: keep the finished blocks in OUT.parts; strict: stop at a bad
-    row, before anything is computed; how: see Answering; progress: called now and then, see Progress.
+    engine: thread_pool, process_pool or cluster; resume: keep the finished blocks in OUT.parts; force: replace an
+    existing output; strict: stop at a bad row, before anything is computed; drop: names of fields that are not copied;
+    how: see Answering; progress: called now and then, see Progress.
     Raises Stopped, ValueError for files that are not what they seem or parts of other work, OSError if writing fails.
     """
-    output_kind = kind_of(output, JSON_LINES, PARQUET)
+    output_kind = kind_of(output, JSON_LINES, CSV, PARQUET)
     if output.exists() and not output.is_file():
         raise ValueError(f"{output}: is not a regular file. Name another.")
     if source.exists() and not source.is_file():
         raise ValueError(f"{source}: is not a regular file, and the input is read more than once. Give a pipe as -.")
     if output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"{output}: is the input. Name another file.")
-    total = errors = 0
-    for row in _reported(read_rows(source), "reading", 0, progress):
-        total += 1
-        errors += row.error is not None
-        if strict and row.error is not None:
-            raise Stopped(row.error)
-    schema = parquet_schema(source) if output_kind is PARQUET else None
-    about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__} | how._asdict()
-    parts = output.with_name(f"{output.name}.parts")
-    if _begin(parts, about, resume) and output.exists():  # a run before ended between its output and its clean-up
+    parts, rows = output.with_name(f"{output.name}.parts"), partial(read_rows, source, drop)
+    with _locked(parts):
+        if not (resume and _finished(parts)):
+            _check_free(output, force)
+        total = errors = 0
+        for row in _reported(rows(), "reading", 0, progress):
+            total += 1
+            errors += row.error is not None
+            if strict and row.error is not None:
+                raise Stopped(row.error)
+        write = find_writer(source, output_kind, drop)
+        about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__, "drop": sorted(drop)}
+        about |= how._asdict()
+        if resume and _finished(parts) and read_json(parts / FINISHED) == about and output.exists():
+            _remove(parts)
+            return Summary(total, total - errors, errors, total - errors)
+        _check_free(output, force)
+        _begin(parts, about, resume)
+        kept = _compute(rows, parts, partial(answer_block, model, how), engine, total, progress)
+        joined = _reported(results(rows, parts), "writing", total, progress)
+        with write_whole(parts / OUTPUT, binary=True) as file, closing(joined):
+            write(file, joined)
+        if hub.sha256(source) != about["source"]:
+            raise ValueError(f"{source}: has changed since the run began. Begin again.")
+        _check_free(output, force)
+        _write(parts / FINISHED, about)
+        replace(parts / OUTPUT, output)
         _remove(parts)
-        return Summary(total, total - errors, errors, total - errors)
-    kept = _compute(source, parts, partial(answer_block, model, how), engine, total, progress)
-    whole = parts / "output"
-    joined = _reported(records(source, parts), "writing", total, progress)
-    with write_whole(whole, binary=True) as file, closing(joined) as rows:
-        if schema is None:
-            write_lines(file, rows)
-        else:
-            write_parquet(file, rows, schema)
-    if hub.sha256(source) != about["source"]:
-        raise ValueError(f"{source}: has changed since the run began. Begin again.")
-    replace(whole, output)
-    _write(parts / FINISHED, about)
-    _remove(parts)
     return Summary(total, total - errors, errors, kept)
+
+
+def _check_free(output: Path, force: bool) -> None:
+    """Raise ValueError if there is an output already."""
+    if output.exists() and not force:
+        raise ValueError(f"{output}: exists. Choose another output, or replace it with --force.")
 
 
 def _reported(rows: Iterable[Item], what: str, total: int, progress: Progress) -> Generator[Item, None, None]:
@@ -139,36 +171,64 @@ def _reported(rows: Iterable[Item], what: str, total: int, progress: Progress) -
             progress(what, done, total, 0)
 
 
-def _begin(parts: Path, about: dict[str, Any], resume: bool) -> bool:
-    """Make the folder, or resume the run in it. Returns whether that was finished. Raises ValueError if it cannot."""
-    finished, begun = ((parts / name).exists() for name in (FINISHED, BEGUN))
-    if begun and not finished and not resume:
-        raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
-    if begun and resume:
-        if read_json(parts / BEGUN) == about:
-            return finished
-        if not finished:
-            raise ValueError(
-                f"{parts}: is of another input, model, version or options. Delete it, or choose another output."
-            )
-    if begun or finished:
-        _remove(parts)
-    elif parts.exists() and not (parts.is_dir() and all(OURS.fullmatch(path.name) for path in parts.iterdir())):
+@contextmanager
+def _locked(parts: Path) -> Iterator[None]:
+    """Make the folder, for this run alone until the block ends. Raises ValueError if it holds something else."""
+    names = {path.name for path in parts.iterdir()} if parts.is_dir() else {""} if parts.exists() else set()
+    if names.isdisjoint({BEGUN, FINISHED}) and not all(OURS.fullmatch(name) for name in names - {LOCK}):
         raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
     parts.mkdir(exist_ok=True)
-    _write(parts / BEGUN, about)
-    return False
+    with open(parts / LOCK, "a+b") as file:
+        file.seek(PID_BYTES)  # Windows lets nobody else read the byte that is locked
+        try:  # the system removes the lock of a process that is killed
+            _lock(file.fileno())
+            taken = not os.fstat(file.fileno()).st_nlink  # by a run that has ended since the file was opened
+        except OSError as error:  # others: a network file system has no locks
+            taken = isinstance(error, (BlockingIOError, PermissionError))
+        if taken:
+            file.seek(0)
+            owner = f"another batch (process {file.read(PID_BYTES).decode()})"
+            raise ValueError(f"{parts}: {owner} is writing this output. Wait, or choose another output.")
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        register_after_fork(file, lambda file: file.close())  # or a worker that outlives this process keeps the lock
+        try:
+            yield
+        finally:
+            if sys.platform == "win32":
+                file.close()  # Windows removes no open file
+            with suppress(OSError):  # the folder, unless something is kept in it
+                (parts / LOCK).unlink()
+                parts.rmdir()
+
+
+def _finished(parts: Path) -> bool:
+    """Whether the folder is of a run whose output is in its place."""
+    return (parts / FINISHED).exists() and not (parts / OUTPUT).exists()
+
+
+def _begin(parts: Path, about: dict[str, Any], resume: bool) -> None:
+    """Begin a run in the folder, or resume the one in it. Raises ValueError if it cannot."""
+    if _finished(parts):
+        _remove(parts)
+    if (parts / BEGUN).exists():
+        if not resume:
+            raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
+        if read_json(parts / BEGUN) != about:
+            other = "is of another input, model, version or options"
+            raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")
+    else:
+        _write(parts / BEGUN, about)
 
 
 def _remove(parts: Path) -> None:
-    """Remove the folder, unless it holds something else; the mark that its run was finished, last."""
+    """Remove what a run has made; the mark that it was finished, last."""
     for path in parts.iterdir():
         if OURS.fullmatch(path.name):
             path.unlink()
     for name in (BEGUN, FINISHED):
         (parts / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        parts.rmdir()
 
 
 def _write(path: Path, value: Any) -> None:
@@ -176,7 +236,7 @@ def _write(path: Path, value: Any) -> None:
         json.dump(value, file)
 
 
-def _compute(source: Path, parts: Path, answer: Answerer, engine: Engine, total: int, progress: Progress) -> int:
+def _compute(rows: Rows, parts: Path, answer: Answerer, engine: Engine, total: int, progress: Progress) -> int:
     """Compute the blocks that have no answers yet. Returns how many answers were there already."""
     computed = skipped = kept = 0
     in_flight: dict[futures.Future[list[dict[str, Any]]], Block] = {}
@@ -194,7 +254,7 @@ def _compute(source: Path, parts: Path, answer: Answerer, engine: Engine, total:
 
     with engine as (executor, n_workers):
         progress("answering", 0, total, 0)
-        for block in blocks(read_rows(source), parts):
+        for block in blocks(rows(), parts):
             if block.load() is not None:
                 kept += len(block.pairs)
                 skipped += len(block.rows)
@@ -223,15 +283,15 @@ def _errors_as_stopped() -> Iterator[None]:
         raise Stopped(f"a block could not be computed ({cause}). Continue with --resume.") from error
 
 
-def records(source: Path, parts: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the output. Raises ValueError if the saved answers are not to the questions in source."""
-    for block in blocks(read_rows(source), parts):
+def results(rows: Rows, parts: Path) -> Results:
+    """The fields of each row, and its answer or error. Raises ValueError if the answers are not to these questions."""
+    for block in blocks(rows(), parts):
         if (found := block.load()) is None:
-            raise ValueError(f"{source}: has changed since the run began. Begin again.")
+            raise ValueError("the input has changed since the run began. Begin again.")
         answers = iter(found)
         for row in block.rows:
             if row.error is None:
                 answer = next(answers)
-                yield row.fields | {name: answer[name] for name in ANSWER}
+                yield row.fields, {name: answer[name] for name in ANSWER}
             else:
-                yield row.fields | {"error": row.error, "line": row.line}
+                yield row.fields, {"error": row.error, "line": row.line}

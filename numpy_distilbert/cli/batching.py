@@ -5,32 +5,37 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..arguments import check_integer
 from ..batch.engines import Answering, ModelSource, cluster, process_pool, thread_pool
 from ..batch.run import Progress, Stopped, answer_file
-from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, draw_bar, fail, pace
+from .terminal import MODEL_HELP, PROGRAM, Result, Verbs, add_verb, clear_bar, draw_bar, fail, pace, warn
 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb batch."""
     example, statuses = "questions.jsonl -o answers.jsonl", {1: "rows have errors, or the run could not be finished"}
     verb = add_verb(verbs, "batch", _batch, "answer every question in a file", example, statuses)
-    formats = ".jsonl or SQuAD .json, both also in gzip, or .parquet; - for JSON lines on standard input. "
+    formats = ".jsonl, .csv or SQuAD .json, each also in gzip, or .parquet; - for JSON lines on standard input. "
     fields = "Each row has a question and a context; any other fields are copied to the output"
     verb.add_argument("source", metavar="IN", help=formats + fields)
-    verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=".jsonl or .parquet")
+    out = ".jsonl, .csv (comma-separated, or as IN is) or .parquet; - for JSON lines on standard output, at the end"
+    verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=out)
+    verb.add_argument("--drop", metavar="NAME", nargs="+", default=[], help="fields not to copy, such as context")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: a thread for each core)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--no-answer", action="store_true", help="the empty answer competes too")
     read = "search each context, reading its N most promising passages, instead of calling the pipeline"
     verb.add_argument("--read", metavar="N", type=int, help=read)
@@ -39,12 +44,16 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _batch(arguments: argparse.Namespace) -> Result:
-    """Answer every question in a file. Rows that cannot be answered get an error instead, and the exit status is 1.
-    You can kill it at any time. Run the same command with --resume to continue; the output is identical.
+    """Answer every question in a file. Each row of the output has answer, score, start and end; a row that cannot be
+    answered has error and line instead, and the exit status is then 1. You can stop a run with Ctrl-C or kill it at any
+    time. Run the same command with --resume to continue; the output is identical. Exit status: 0 all rows answered, 1
+    some rows have errors or the run failed, 2 the call or a file is wrong, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    output = Path(arguments.output).resolve()
     if arguments.read is not None:
         check_integer("--read", arguments.read, 1)
+    to_stdout = arguments.output == "-"
+    if to_stdout and arguments.resume:
+        raise ValueError("nothing is kept of a run with -o -. Name a file, or leave --resume out.")
     how = Answering(arguments.no_answer, arguments.read)
     model = ModelSource.find(arguments.model)
     if arguments.workers is not None:
@@ -55,15 +64,69 @@ def _batch(arguments: argparse.Namespace) -> Result:
         engine = thread_pool(model)
     try:
         with ExitStack() as cleanup:
+            kept = f"{'at least ' * arguments.resume}{{}} of {{}} rows are kept"
+            kept += ". Run the same command with --resume to continue."
+            progress = cleanup.enter_context(_stopping("nothing is kept with -o -." if to_stdout else kept))
             cleanup.callback(clear_bar)
             cleanup.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)  # Dask's log would cross the bar; errors are reported once, after it
+            if to_stdout:
+                folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-"))
+            output = Path(folder, "out.jsonl") if to_stdout else Path(arguments.output).resolve()
             source = cleanup.enter_context(_as_file(arguments.source, output))
-            summary = answer_file(source, output, model, engine, arguments.resume, arguments.strict, how, _progress())
+            switches = arguments.resume, arguments.force, arguments.strict, arguments.drop
+            summary = answer_file(source, output, model, engine, *switches, how, progress)
+            if to_stdout:
+                _print_file(output)
     except Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
+    except MemoryError as error:
+        raise SystemExit(fail(1, "not enough memory for the rows read at a time. Split the longest.")) from error
     sentence = "{} rows, {} answered, {} errors, {} kept".format(*summary)
-    return json.dumps(summary._asdict()) if arguments.json else sentence, int(summary.errors > 0)
+    text = json.dumps(summary._asdict()) if arguments.json else sentence
+    if to_stdout and sys.stderr is not None:
+        print(text, file=sys.stderr)
+    return "" if to_stdout else text, int(summary.errors > 0)
+
+
+@contextmanager
+def _stopping(kept: str) -> Iterator[Progress]:
+    """Answer Ctrl-C and SIGTERM at once. Gives the function to report progress to. kept: what to say of saved rows."""
+    saved, draw = [0, 0], _progress()
+    caught: list[int] = []
+
+    def report(stage: str, done: int, total: int, skipped: int) -> None:
+        saved[:] = total if stage == "writing" else done, total
+        draw(stage, done, total, skipped)
+
+    def stop(number: int, _: Any) -> None:
+        caught.append(number)
+        for signal_number in before:
+            signal.signal(signal_number, signal.SIG_DFL)  # a second one ends it at once
+        clear_bar()
+        warn(f"stops; {kept.format(*saved) if saved[1] else 'this run has computed nothing yet.'}")
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield report
+    finally:
+        if caught:
+            os._exit(128 + caught[0])  # Python would wait for threads that are computing
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_file(path: Path) -> None:
+    """Copy a file to standard output. A reader that has had enough, such as head, is no error."""
+    try:
+        with open(path, "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def _progress() -> Progress:

@@ -1,5 +1,6 @@
 """Files answered: the same file whatever computes it, and however often it was cut short."""
 
+import csv
 import gzip
 import io
 import json
@@ -7,6 +8,7 @@ import logging
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -214,7 +216,9 @@ def test_threads_that_need_the_model_at_once_load_it_once(monkeypatch, model, sh
 
 def test_a_block_ends_with_its_rows_or_its_characters():
     def lengths(*contexts):
-        rows = [readers.Row(i, {"question": "", "context": "x" * length}, None) for i, length in enumerate(contexts)]
+        asked = [{"question": "", "context": "x" * length} for length in contexts]
+        rows = [readers.Row(i, fields, fields, None) for i, fields in enumerate(asked)]
+        assert sizes(rows) == sizes([row._replace(fields={}) for row in rows])  # with --drop
         return sizes(rows)
 
     def sizes(rows):
@@ -223,8 +227,8 @@ def test_a_block_ends_with_its_rows_or_its_characters():
     assert lengths(*[1] * 130) == [64, 64, 2]
     assert lengths(2**20, 2**20 - 1, 1, 5) == [1, 2, 1]
     assert lengths() == []
-    assert sizes([readers.Row(1, {}, "bad")] * 65) == [64, 1]
-    assert sizes([readers.Row(1, {"context": "x" * 2**20}, "bad")] * 2) == [1, 1]
+    assert sizes([readers.Row(1, {}, {}, "bad")] * 65) == [64, 1]
+    assert sizes([readers.Row(1, {"context": "x" * 2**20}, {}, "bad")] * 2) == [1, 1]
 
 
 def test_no_more_than_a_few_blocks_are_in_flight(tmp_path, run):
@@ -297,7 +301,7 @@ def test_rows_whose_other_fields_change_meanwhile_have_no_output(tmp_path, run):
 @pytest.mark.parametrize("content", ["", "nonsense", '{"sha256": "0", "answers": []}'])
 def test_a_part_that_is_broken_is_computed_again(tmp_path, monkeypatch, content, run):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
-    end_at(monkeypatch, "records")
+    end_at(monkeypatch, "results")
     with pytest.raises(KeyboardInterrupt):
         run(source, output, told(ANSWER))
     (tmp_path / "out.jsonl.parts" / "00000000.json").write_text(content, encoding="utf-8")
@@ -310,7 +314,7 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
     output.write_text("", encoding="utf-8")
     output.chmod(0o600)
-    run(source, output, told(ANSWER))
+    run(source, output, told(ANSWER), force=True)
     assert output.stat().st_mode & 0o777 == 0o600 and read(output) == [GOOD | ANSWER]
 
 
@@ -328,7 +332,7 @@ def test_an_output_keeps_its_permissions(tmp_path, run):
 def test_killed_at_any_moment_it_resumes_to_the_same_file(example, tmp_path, kills, engine, program):
     source, expected = example
     output, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
-    call = [*program, str(source), "-o", str(output), "--resume", "--json", *engine]
+    call = [*program, str(source), "-o", str(output), "--resume", "--force", "--json", *engine]
     some, kept = random.Random(len(engine)), {}
     for blocks in kills:
         process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -382,7 +386,7 @@ def test_finished_blocks_are_kept_and_counted(tmp_path, monkeypatch, run):
     assert run(source, output, resume=True) == Summary(200, 200, 0, 128)
 
 
-@pytest.mark.parametrize("name", ["records", "_remove"])
+@pytest.mark.parametrize("name", ["results", "_remove"])
 def test_ended_after_the_last_block_nothing_is_computed_again(tmp_path, monkeypatch, name, run):
     source, output = write(tmp_path / "in.jsonl", questions(70)), tmp_path / "out.jsonl"
     end_at(monkeypatch, name)
@@ -415,15 +419,17 @@ def test_the_output_of_an_earlier_run_is_not_taken_for_this_one(tmp_path, monkey
 
     monkeypatch.setattr(os, "replace", ends)
     with pytest.raises(KeyboardInterrupt):
-        run(source, output)
+        run(source, output, force=True)
     assert output.read_text(encoding="utf-8") == "of an earlier run"
-    assert run(source, output, resume=True) == Summary(2, 2, 0, 2)
+    with pytest.raises(ValueError, match=r"exists\. Choose another output, or replace it with --force"):
+        run(source, output, resume=True)
+    assert run(source, output, resume=True, force=True) == Summary(2, 2, 0, 2)
     assert len(read(output)) == 2
 
 
 def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, run):
     source, output = write(tmp_path / "in.jsonl", questions(5)), tmp_path / "out.jsonl"
-    end_at(monkeypatch, "records")
+    end_at(monkeypatch, "results")
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
     with pytest.raises(
@@ -464,12 +470,85 @@ def test_an_input_that_changes_meanwhile_has_no_output(tmp_path, rows, run):
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_without_a_run_before_resume_begins_and_a_finished_one_is_replaced(tmp_path, run):
+def part_way(monkeypatch, run, source, output):
+    """A run that was ended when all was computed; what was at OUT is still there."""
+    end_at(monkeypatch, "results")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, told(ANSWER), force=True)
+
+
+def in_place(monkeypatch, run, source, output):
+    """A run that was ended when its output had just got its place."""
+    end_at(monkeypatch, "_remove")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, told(ANSWER))
+
+
+EXISTS, HOLDS = "exists. Choose another output, or replace it with --force", "Continue with --resume, or delete it"
+
+
+@pytest.mark.parametrize(
+    ("exists", "parts", "options", "outcome"),
+    [
+        # OUT is there, OUT.parts are of, options: the rows that were kept, or why not
+        (False, None, {}, 0),
+        (False, None, {"resume": True}, 0),
+        (False, None, {"force": True}, 0),
+        (False, part_way, {}, HOLDS),
+        (False, part_way, {"force": True}, HOLDS),
+        (False, part_way, {"resume": True}, 2),
+        (True, None, {}, EXISTS),
+        (True, None, {"resume": True}, EXISTS),
+        (True, None, {"force": True}, 0),
+        (True, None, {"resume": True, "force": True}, 0),
+        (True, part_way, {}, EXISTS),
+        (True, part_way, {"resume": True}, EXISTS),
+        (True, part_way, {"force": True}, HOLDS),
+        (True, part_way, {"resume": True, "force": True}, 2),
+        (True, in_place, {}, EXISTS),
+        (True, in_place, {"resume": True}, 2),
+        (True, in_place, {"force": True}, 0),
+        (True, in_place, {"resume": True, "force": True}, 2),
+        (True, in_place, {"resume": True, "drop": ["id"]}, EXISTS),
+        (False, in_place, {"resume": True}, 0),
+        (False, in_place, {}, 0),
+    ],
+)
+def test_what_becomes_of_an_output_and_of_parts(tmp_path, monkeypatch, run, exists, parts, options, outcome):
+    source, output = write(tmp_path / "in.jsonl", [GOOD | {"id": i} for i in range(2)]), tmp_path / "out.jsonl"
+    if exists and parts is not in_place:
+        output.write_text("mine", encoding="utf-8")
+    if parts:
+        parts(monkeypatch, run, source, output)
+    if not exists:
+        output.unlink(missing_ok=True)
+    before = output.read_bytes() if exists else None
+    if isinstance(outcome, str):
+        with pytest.raises(ValueError, match=re.escape(outcome)):
+            run(source, output, nothing(), **options)
+        assert (output.read_bytes() if output.exists() else None) == before
+        if parts:
+            assert run(source, output, nothing(), resume=True, force=True).kept == 2
+    else:
+        assert run(source, output, told(ANSWER), **options) == Summary(2, 2, 0, outcome)
+        assert [row["answer"] for row in read(output)] == ["Maren Holt"] * 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(tmp_path, run):
+    source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
+    with pytest.raises(ValueError, match=EXISTS):
+        run(source, output, told(ANSWER, lambda: output.write_text("mine", encoding="utf-8")))
+    assert output.read_text(encoding="utf-8") == "mine"
+    assert run(source, output, nothing(), resume=True, force=True).kept == 1
+
+
+def test_a_finished_output_is_replaced_if_asked(tmp_path, run):
     source, output = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
     assert run(source, output, resume=True) == Summary(3, 3, 0, 0)
     write(source, questions(2))
     for resume in (False, True):
-        assert run(source, output, resume=resume) == Summary(2, 2, 0, 0)
+        assert run(source, output, resume=resume, force=True) == Summary(2, 2, 0, 0)
         assert len(read(output)) == 2
 
 
@@ -516,13 +595,16 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def interrupt(call, when):
+STOPS = "numpy-distilbert: stops; {} of {} rows are kept. Run the same command with --resume to continue.\n"
+
+
+def interrupt(call, when, number=signal.SIGINT, **options):
     """Ctrl-C when that is so: what it printed as errors, its exit status, and its workers then."""
-    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c, **options)
     try:
         until(when, process)
         workers = children(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         return process.communicate(timeout=10)[1].decode(), process.returncode, workers
     finally:
         process.kill()
@@ -535,9 +617,81 @@ def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path, program):
     parts = tmp_path / "out.jsonl.parts"
     call = [*program, str(source), "-o", str(tmp_path / "out.jsonl"), "--workers", "2"]
     errors, status, workers = interrupt(call, lambda: list(parts.glob("0*.json")))
-    assert (errors, status) == ("", 130)
+    assert (errors, status) == (STOPS.format(64, 70), 130)
     assert len(workers) == 2 and not any(alive(worker) for worker in workers)
     assert not (parts / "00000001.json").exists()
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_answered_at_once_though_threads_compute(tmp_path, program, number):
+    long = {"question": "Who?", "context": "Grey sea. " * 400_000}  # minutes
+    source, output = write(tmp_path / "in.jsonl", [*[GOOD] * 64, long]), tmp_path / "out.jsonl"
+    call = [*program, str(source), "-o", str(output)]
+    began = time.monotonic()
+    errors, status, _ = interrupt(call, lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), number)
+    assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 10
+    assert sorted(path.name for path in (tmp_path / "out.jsonl.parts").iterdir()) == ["00000000.json", "begun.json"]
+    errors, status, _ = interrupt([*call, "--resume"], lambda: (tmp_path / "out.jsonl.parts/lock").exists(), number)
+    assert status == 128 + number and (not errors or "stops; " in errors)
+
+
+@posix
+@pytest.mark.parametrize("to", ["-", "out.jsonl"])
+def test_a_signal_leaves_no_copy_of_standard_input(tmp_path, program, to):
+    (tmp_path / "tmp").mkdir()
+    call = [*program, "-", "-o", to]
+    given = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "cwd": tmp_path}
+    given["env"] = os.environ | {
+        "TMPDIR": str(tmp_path / "tmp"),
+        "PYTHONPATH": str(Path(batch_run.__file__).parents[2]),
+    }
+    copies = lambda: [*tmp_path.rglob("*.input.*")]  # noqa: E731
+    errors, status, _ = interrupt(call, copies, signal.SIGTERM, **given)
+    assert (errors, status) == ("numpy-distilbert: stops; this run has computed nothing yet.\n", 143)
+    assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]
+
+
+# one run to an output
+
+
+def test_of_two_runs_to_one_output_the_second_is_refused(tmp_path, run):
+    source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
+    message = rf"another batch \(process {os.getpid()}\) is writing this output. Wait, or choose another output"
+
+    def second():
+        for resume in (False, True):
+            with pytest.raises(ValueError, match=message):
+                run(source, output, nothing(), resume=resume)
+
+    assert run(source, output, told(ANSWER, second)) == Summary(1, 1, 0, 0)
+    assert read(output) == [GOOD | ANSWER] and len(list(tmp_path.iterdir())) == 2
+
+
+@posix
+def test_two_processes_begun_together_do_not_disturb_each_other(tmp_path, program):
+    source = write(tmp_path / "in.jsonl", questions(200))
+    call = [*program, str(source), "-o", str(tmp_path / "out.jsonl")]
+    both = [subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = sorted((process.wait(timeout=100), *process.communicate()) for process in both)
+    assert ended[0] == (0, "200 rows, 200 answered, 0 errors, 0 kept\n", "")
+    assert ended[1][0] == 2 and "is writing this output" in ended[1][2] and ended[1][2].count("\n") == 1
+
+
+@forks
+def test_workers_that_outlive_a_killed_process_do_not_keep_its_lock(tmp_path, program, run):
+    source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
+    process = subprocess.Popen([*program, str(source), "-o", str(output), "--workers", "2"])
+    until(lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), process)
+    workers = children(process.pid)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    assert all(alive(worker) for worker in workers) and (tmp_path / "out.jsonl.parts/lock").exists()
+    assert run(source, output, told(ANSWER), resume=True).kept >= 64
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
 
 
 SUBMITS_MUCH = """
@@ -565,7 +719,7 @@ def test_an_interrupt_ends_blocks_that_no_worker_has_taken(tmp_path, verb):
     source, output = write(tmp_path / "in.jsonl", [row] * 64 * 20), tmp_path / "out.jsonl"
     call = [sys.executable, "-c", SUBMITS_MUCH, *verb, str(source), "--workers", "2", "-o", str(output)]
     errors, status, workers = interrupt(call, (tmp_path / "out.jsonl.submitted").exists)
-    assert (errors, status) == ("", 130)
+    assert (errors, status) == (STOPS.format(0, 1280), 130)
     assert len(workers) == 2 and not any(alive(worker) for worker in workers)
 
 
@@ -586,12 +740,13 @@ def test_threads_begin_no_block_after_one_failed(tmp_path, monkeypatch, run):
 
 
 @forks
-def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program):
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
+def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program, number):
     source, output = write(tmp_path / "in.jsonl", questions(1000)), tmp_path / "out.jsonl"
     call = [*program, str(source), "-o", str(output), "--workers", "2"]
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     until(lambda: list((tmp_path / "out.jsonl.parts").glob("0*.json")), process)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    os.kill(children(process.pid)[0], getattr(signal, number))
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed, errors.count("\n")) == (1, "", 1)
     assert "a block could not be computed (BrokenProcessPool" in errors and "Continue with --resume" in errors
@@ -606,7 +761,7 @@ def test_the_call_prints_what_it_did(tmp_path, capsys, verb):
     assert main([*verb, str(source), "-o", str(output)]) == 0
     assert capsys.readouterr() == ("3 rows, 3 answered, 0 errors, 0 kept\n", "")
     write(source, [*questions(3), "nonsense"])
-    assert main([*verb, str(source), "-o", str(output), "--json"]) == 1
+    assert main([*verb, str(source), "-o", str(output), "--json", "--force"]) == 1
     assert json.loads(capsys.readouterr().out) == {"rows": 4, "answered": 3, "errors": 1, "kept": 0}
 
 
@@ -676,10 +831,12 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["IN", "-o", "out.csv"], "out.csv: what is in it cannot be told from its name"),
-        (["IN", "-o", "out.json"], "The name must end in one of .jsonl, .ndjson, .parquet"),
+        (["IN", "-o", "out.txt"], "out.txt: what is in it cannot be told from its name"),
+        (["IN", "-o", "out.json"], "The name must end in one of .jsonl, .ndjson, .csv, .parquet"),
         (["IN", "-o", "out.jsonl.gz"], "out.jsonl.gz: what is in it cannot be told from its name"),
-        (["none.jsonl", "-o", "IN"], "none.jsonl: cannot be read (No such file"),
+        (["none.jsonl", "-o", "IN", "--force"], "none.jsonl: cannot be read (No such file"),
+        (["none.jsonl", "-o", "IN"], "in.jsonl: exists. Choose another output, or replace it with --force"),
+        (["IN", "-o", "-", "--resume"], "nothing is kept of a run with -o -. Name a file, or leave --resume out"),
         (["pipe.jsonl", "-o", "out.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "pipe.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "folder.jsonl"], "folder.jsonl: is not a regular file"),
@@ -759,7 +916,8 @@ def test_standard_input_is_read_and_not_kept(tmp_path, run, program):
     expected = tmp_path / "expected.jsonl"
     run(source, expected)
     for content in (source.read_bytes(), gzip.compress(source.read_bytes())):
-        done = subprocess.run([*program, "-", "-o", str(tmp_path / "out.jsonl")], input=content, capture_output=True)
+        call = [*program, "-", "-o", str(tmp_path / "out.jsonl"), "--force"]
+        done = subprocess.run(call, input=content, capture_output=True)
         assert done.returncode == 0 and (tmp_path / "out.jsonl").read_bytes() == expected.read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -784,6 +942,75 @@ def test_standard_input_that_cannot_be_copied_leaves_no_file(
     assert main([*verb, "-", "-o", str(tmp_path / "out.jsonl")]) == status
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") <= 1 and not list(tmp_path.iterdir())
+
+
+def test_standard_output_has_the_rows_and_nothing_else(tmp_path, example, program):
+    source, expected = example
+    done = subprocess.run([*program, "-", "-o", "-"], input=source.read_bytes(), capture_output=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, expected) and not list(tmp_path.iterdir())
+    assert done.stderr == b"270 rows, 268 answered, 2 errors, 0 kept\n"
+
+
+def test_standard_output_in_the_same_process(tmp_path, capsysbinary, verb):
+    source = write(tmp_path / "in.jsonl", [GOOD | {"id": 1}])
+    assert main([*verb, str(source), "-o", "-", "--json", "--drop", "context", "question", "unknown"]) == 0
+    printed, errors = capsysbinary.readouterr()
+    assert list(json.loads(printed)) == ["id", "answer", "score", "start", "end"]
+    assert json.loads(errors) == {"rows": 1, "answered": 1, "errors": 0, "kept": 0}
+
+
+@posix
+def test_a_reader_that_has_had_enough_ends_it_silently(tmp_path, program):
+    write(tmp_path / "in.jsonl", [{"question": "Who?", "context": "", "other": "x" * 1000}] * 1000)
+    call = f"{shlex.join(program)} - -o - < in.jsonl | head -1"
+    environment = os.environ | {"PYTHONPATH": str(Path(batch_run.__file__).parents[2])}
+    done = subprocess.run(call, shell=True, capture_output=True, cwd=tmp_path, env=environment)
+    assert done.stdout.count(b"\n") == 1 and done.stderr == b"1000 rows, 0 answered, 1000 errors, 0 kept\n"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), pa.ArrowMemoryError("malloc of size 9")])
+def test_too_little_memory_is_one_line(tmp_path, monkeypatch, capsys, verb, error):
+    def checked(*_):
+        raise error
+
+    monkeypatch.setattr(readers, "checked", checked)
+    pq.write_table(pa.table({"question": ["Who?"], "context": ["a"]}), tmp_path / "in.parquet")
+    with pytest.raises(SystemExit, match="1"):
+        main([*verb, str(tmp_path / "in.parquet"), "-o", str(tmp_path / "out.jsonl")])
+    errors = capsys.readouterr().err
+    assert "not enough memory" in errors and errors.count("\n") == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_csv_and_lines_have_the_same_answers(tmp_path, run):
+    rows = [*questions(70)]
+    source, table = write(tmp_path / "in.jsonl", rows), tmp_path / "in.csv"
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for given in (source, table):
+        run(given, tmp_path / f"{given.name}.out.csv", drop=["context"])
+    run(source, tmp_path / "out.jsonl", drop=["context"])
+    assert (tmp_path / "in.csv.out.csv").read_bytes() == (tmp_path / "in.jsonl.out.csv").read_bytes()
+    with open(tmp_path / "in.csv.out.csv", encoding="utf-8-sig", newline="") as file:
+        got = list(csv.DictReader(file))
+    expected = [row | {"error": "", "line": ""} for row in read(tmp_path / "out.jsonl")]
+    assert got == [{name: str(value) for name, value in row.items()} for row in expected]
+    run(table, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["answer"].to_pylist() == [row["answer"] for row in expected]
+
+
+def test_fields_that_are_dropped_do_not_collide(tmp_path, run):
+    source, output = (
+        write(tmp_path / "in.jsonl", [GOOD | {"line": 7, "id": 1}, GOOD | {"id": 2}]),
+        tmp_path / "out.jsonl",
+    )
+    assert run(source, output, told(ANSWER)) == Summary(2, 1, 1, 0)
+    refused, answered = read(output)
+    assert refused.pop("error").startswith("line 1 has a field 'line', which the result has too")
+    assert refused == {"row": GOOD | {"line": 7, "id": 1}, "line": 1} and answered == GOOD | {"id": 2} | ANSWER
+    assert run(source, output, told(ANSWER), force=True, drop=["line", "question", "context"]) == Summary(2, 2, 0, 0)
+    assert read(output) == [{"id": 1} | ANSWER, {"id": 2} | ANSWER]
 
 
 def test_parquet_and_lines_have_the_same_answers(tmp_path, run):
