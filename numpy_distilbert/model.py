@@ -173,7 +173,7 @@ class PretrainedModel(Generic[Output]):
                 output[pack.tokens] = self.apply_head(x).T
             self._memory.give_back(arena)
 
-        with threads(self.config.dim * int(mask.sum())) as team:
+        with threads() as team:
             plan = team.plan(mask.sum(axis=1).tolist())
             if plan.whole_packs:
                 team.run(lambda rows: compute(rows, Team()), plan.packs)

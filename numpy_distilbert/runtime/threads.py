@@ -15,7 +15,6 @@ from .blas import find_blas
 
 PACK_TOKENS = 2048  # more would only take memory
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
-THREADED_FROM = 8192  # elements of the hidden states; with fewer, waking threads costs more than it gains
 _single_threaded: ContextVar[bool] = ContextVar("single_threaded", default=False)  # whether a call uses its thread only
 
 
@@ -122,9 +121,9 @@ def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
 
 
 @contextmanager
-def threads(size: int) -> Iterator[Team]:
-    """The threads for a call whose hidden states have that many elements: as many as the host process gave to BLAS."""
-    blas = None if size < THREADED_FROM or _single_threaded.get() else find_blas()
+def threads() -> Iterator[Team]:
+    """The threads for a call: as many as the host process gave to BLAS."""
+    blas = None if _single_threaded.get() else find_blas()
     if blas is None:
         yield Team()
         return

@@ -47,7 +47,7 @@ def train(
     while (step := len(state.losses)) < len(plan):
         batch = plan[step]
         tokens = sum(lengths[i] for i in batch)
-        with threads(model.config.dim * tokens) as team:
+        with threads() as team:
             while len(gradients) < team.n_threads:
                 gradients.append(tree_map(np.zeros_like, state.parameters))
             loss = add_gradients(model, [windows[i] for i in batch], hyperparameters, step, gradients, team)

@@ -18,7 +18,6 @@ from numpy_distilbert.runtime import threads as runtime_threads
 from numpy_distilbert.runtime.products import cache_blocks, product, weight_product
 from numpy_distilbert.runtime.threads import (
     PACK_TOKENS,
-    THREADED_FROM,
     UNEVEN,
     Plan,
     Team,
@@ -138,7 +137,7 @@ def test_memory_is_handed_on_when_it_is_given_back(monkeypatch):
 
 def test_a_team_works_on_all_threads_at_once(two_blas_threads):
     both_are_there = threading.Barrier(2, timeout=60)
-    with threads(THREADED_FROM) as team:
+    with threads() as team:
         assert team.n_threads == 2
         team.split(2, lambda rows: both_are_there.wait())
 
@@ -153,7 +152,7 @@ def test_a_thread_takes_the_next_item_when_it_is_free(two_blas_threads):
         if len(done) == 9:
             rest_is_done.set()
 
-    with threads(THREADED_FROM) as team:
+    with threads() as team:
         team.run(work, range(10))
     assert done == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
 
@@ -169,15 +168,15 @@ def test_after_an_error_the_rest_is_not_computed(two_blas_threads):
         time.sleep(0.05)
         done.append(item)
 
-    with pytest.raises(KeyError), threads(THREADED_FROM) as team:
+    with pytest.raises(KeyError), threads() as team:
         team.run(work, range(100))
     assert len(done) < 50
 
 
 def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threads):
-    with threads(THREADED_FROM):
+    with threads():
         assert blas_threads() == [1]
-        with threads(THREADED_FROM) as inner:  # as another thread that calls the model meanwhile
+        with threads() as inner:  # as another thread that calls the model meanwhile
             assert inner.n_threads == 2
         assert blas_threads() == [1]
     assert blas_threads() == [2]
@@ -189,7 +188,7 @@ def test_blas_has_its_threads_again_after_an_error(two_blas_threads):
             raise KeyError(rows.start)
 
     for failing in (slice(0, 1), slice(1, 2)):
-        with pytest.raises(KeyError), threads(THREADED_FROM) as team:
+        with pytest.raises(KeyError), threads() as team:
             team.split(2, partial(fail, failing=failing))
         assert blas_threads() == [2]
 
@@ -198,7 +197,7 @@ def test_calls_that_overlap_leave_blas_as_it_was(two_blas_threads):
     entered, left = threading.Barrier(4, timeout=60), threading.Barrier(4, timeout=60)
 
     def call(number):
-        with threads(THREADED_FROM) as team:
+        with threads() as team:
             entered.wait()
             assert blas_threads() == [1] and team.n_threads == 2
             if number:
@@ -216,12 +215,12 @@ def test_the_last_call_to_end_restores_blas_though_the_thread_of_the_first_lives
     entered, first_is_gone = threading.Event(), threading.Event()
 
     def later_call():
-        with threads(THREADED_FROM):
+        with threads():
             entered.set()
             first_is_gone.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
-        with threads(THREADED_FROM):
+        with threads():
             last = pool.submit(later_call)
             assert entered.wait(60)
         first_is_gone.set()
@@ -229,10 +228,8 @@ def test_the_last_call_to_end_restores_blas_though_the_thread_of_the_first_lives
     assert blas_threads() == [2]
 
 
-def test_short_inputs_and_a_host_with_one_blas_thread_start_no_threads(two_blas_threads):
-    with threads(THREADED_FROM - 1) as team:
-        assert team.n_threads == 1 and blas_threads() == [2]
-    with threadpoolctl.threadpool_limits(1, user_api="blas"), threads(THREADED_FROM) as team:
+def test_a_host_with_one_blas_thread_has_a_team_of_one(two_blas_threads):
+    with threadpoolctl.threadpool_limits(1, user_api="blas"), threads() as team:
         assert team.n_threads == 1 and blas_threads() == [1]
     assert blas_threads() == [2]
 
@@ -240,7 +237,7 @@ def test_short_inputs_and_a_host_with_one_blas_thread_start_no_threads(two_blas_
 def test_a_host_that_holds_blas_itself_keeps_it(two_blas_threads):
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         for _ in range(2):
-            with threads(THREADED_FROM) as team:  # either BLAS or the team has two threads, never both
+            with threads() as team:  # either BLAS or the team has two threads, never both
                 assert [team.n_threads, *blas_threads()] in ([1, 2], [2, 1])
             assert blas_threads() == [2]
 
@@ -251,7 +248,7 @@ def test_without_threadpoolctl_blas_keeps_its_own_threads(two_blas_threads, monk
         without.setitem(sys.modules, "threadpoolctl", None)
         found = blas._find.__wrapped__()
     monkeypatch.setattr(runtime_threads, "find_blas", lambda: found)
-    with threads(THREADED_FROM) as team:
+    with threads() as team:
         assert team.n_threads == 1 and blas_threads() == [2]
     output = embedded.model([[101, 2040, 102] * 40])
     np.testing.assert_allclose(output.start_logits, expected.start_logits, atol=2e-5)
@@ -271,10 +268,8 @@ def test_eight_threads_sharing_a_model_compute_what_one_does(two_blas_threads, b
     alone = [embedded.model(*call).start_logits for call in calls]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda call: embedded.model(*call).start_logits, calls))
-    for (_, mask), one, other in zip(calls, alone, together, strict=True):
-        # the shortest are left to the threads of BLAS, of which there is one while another call computes
-        short = embedded.model.config.dim * mask.sum() < THREADED_FROM
-        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 if short else 0)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
     assert blas_threads() == [2]
 
 
@@ -290,21 +285,20 @@ def test_what_an_input_shares_its_batch_with_hardly_matters(two_blas_threads, ba
                 assert np.abs(logits - expected).max() < 2e-5 * max(1, np.abs(expected).max())
 
 
-def n_threads_of(size):
-    with threads(size) as team:
+def n_threads():
+    with threads() as team:
         return team.n_threads
 
 
 def test_a_single_threaded_call_has_one_thread_and_others_have_all(two_blas_threads):
-    size = 2 * THREADED_FROM
     assert n_cores() == 2
     with single_threaded():
         assert blas_threads() == [1]
-        assert n_threads_of(size) == 1
+        assert n_threads() == 1
         with ThreadPoolExecutor(1) as pool:  # another thread, which is not single-threaded
-            assert pool.submit(n_threads_of, size).result() == 2
+            assert pool.submit(n_threads).result() == 2
     assert blas_threads() == [2]
-    assert n_threads_of(size) == 2
+    assert n_threads() == 2
 
 
 def test_a_block_has_the_same_numbers_on_any_number_of_cores(two_blas_threads, embedded):
@@ -325,8 +319,7 @@ def test_a_block_has_the_same_numbers_on_any_number_of_cores(two_blas_threads, e
 
 @posix
 @pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
-def test_interrupts_at_any_moment_leave_everything_as_it_was(count, two_blas_threads, shallow, monkeypatch):
-    monkeypatch.setattr(runtime_threads, "THREADED_FROM", 1)
+def test_interrupts_at_any_moment_leave_everything_as_it_was(count, two_blas_threads, shallow):
     batches = [[101] * 90], [[101, 1040, 102] * 20] * 3  # one that all threads share, and one of several packs
     expected = [shallow.model(batch).start_logits for batch in batches]
     seconds, moments, interrupted = np.inf, np.random.RandomState(0), 0

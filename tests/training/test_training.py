@@ -28,7 +28,6 @@ from numpy_distilbert.documents import Calibration
 from numpy_distilbert.kernels import attention, gelu, layer_norm, linear, softmax
 from numpy_distilbert.lab.synthetic import SHAPES, random_weights
 from numpy_distilbert.parameters import Affine, Config, Embeddings, state_dict, tree_leaves, tree_map
-from numpy_distilbert.runtime import threads
 from numpy_distilbert.runtime.threads import Team
 from numpy_distilbert.squad import Question, read_questions
 from numpy_distilbert.training import calibration, data, gradients, loop, optimiser
@@ -486,7 +485,6 @@ def test_training_calibrates_on_articles_it_has_not_seen(distill, tmp_path, monk
 
 def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_blas_threads):
     """Each thread has its own windows, gradient and loss."""
-    monkeypatch.setattr(threads, "THREADED_FROM", 0)
     windows = windows_of("odd") * 3
     model = random_model("odd", "float64")
     gradient = tree_map(np.zeros_like, trainable(model, False))
@@ -507,7 +505,6 @@ def test_a_step_on_several_threads_is_that_of_the_whole_batch(monkeypatch, two_b
 
 
 def test_threads_draw_different_dropout(monkeypatch, two_blas_threads):
-    monkeypatch.setattr(threads, "THREADED_FROM", 0)
     seen = []
 
     def record(model, some, loss, gradient, rate, random, share):
@@ -549,7 +546,6 @@ def test_every_step_and_pack_has_its_own_dropout(monkeypatch):
 @pytest.fixture
 def distill(tmp_path, shallow_model, monkeypatch):
     """Runs the verb on a random checkpoint, in this process, on all threads though the model is small."""
-    monkeypatch.setattr(threads, "THREADED_FROM", 0)
     squad(tmp_path / "squad.json")
 
     def distill(*arguments):
@@ -590,7 +586,6 @@ WAITS = """
 import sys
 from numpy_distilbert import cli
 from numpy_distilbert.training import loop
-from numpy_distilbert.runtime import threads
 
 def adamw(*arguments):
     update(*arguments)
@@ -599,15 +594,12 @@ def adamw(*arguments):
         print("waiting", flush=True)
         sys.stdin.readline()
 
-threads.THREADED_FROM, done, update, loop.adamw = 0, [], loop.adamw, adamw
+done, update, loop.adamw = [], loop.adamw, adamw
 sys.exit(cli.main())
 """
 GOES = """
 import sys
 from numpy_distilbert import cli
-from numpy_distilbert.runtime import threads
-from numpy_distilbert.runtime.threads import Team
-threads.THREADED_FROM = 0
 sys.exit(cli.main())
 """
 ENDS = ((signal.SIGTERM, 143), (getattr(signal, "SIGKILL", None), -9), (signal.SIGINT, 130))
