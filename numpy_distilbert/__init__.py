@@ -14,7 +14,7 @@ them, knowing nothing about models: unicode, checkpoint, runtime. Built on them:
 tests/test_architecture.py says which module may import which.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 from .checkpoint import Checkpoint, CheckpointError
 from .documents import Documents

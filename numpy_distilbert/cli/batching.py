@@ -22,7 +22,8 @@ from .terminal import MODEL_HELP, PROGRAM, Result, Verbs, add_verb, clear_bar, d
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb batch."""
-    example, statuses = "questions.jsonl -o answers.jsonl", {1: "rows have errors, or the run could not be finished"}
+    example = "questions.csv -o answers.csv --drop context"
+    statuses = {1: "rows have errors, or the run could not be finished", 143: "stopped by SIGTERM"}
     verb = add_verb(verbs, "batch", _batch, "answer every question in a file", example, statuses)
     formats = ".jsonl, .csv or SQuAD .json, each also in gzip, or .parquet; - for JSON lines on standard input. "
     fields = "Each row has a question and a context; any other fields are copied to the output"
@@ -46,8 +47,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _batch(arguments: argparse.Namespace) -> Result:
     """Answer every question in a file. Each row of the output has answer, score, start and end; a row that cannot be
     answered has error and line instead, and the exit status is then 1. You can stop a run with Ctrl-C or kill it at any
-    time. Run the same command with --resume to continue; the output is identical. Exit status: 0 all rows answered, 1
-    some rows have errors or the run failed, 2 the call or a file is wrong, 130 after Ctrl-C, 143 after SIGTERM.
+    time. Run the same command with --resume to continue; the output is identical.
     """
     if arguments.read is not None:
         check_integer("--read", arguments.read, 1)
