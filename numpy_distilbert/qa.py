@@ -9,6 +9,7 @@ many questions there are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from os import PathLike
 from os.path import isdir
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 2**14
 TOKEN_CHARACTERS = 64  # of a context, to a token of the batch: some texts of a million characters have one token
+KEY_CHARACTERS = 1000  # of a longer text only the digest is kept
 PRECISIONS = {"auto": "float32", "float32": "float32", "float64": "float64"}
 TokenIds = Sequence[int] | NDArray[np.integer]
 
@@ -222,7 +224,7 @@ class Search:
 
     def __init__(self, context: str, settings: Settings) -> None:
         self.context, self.n_characters, self._settings = context, len(context), settings
-        self._answers: dict[str, Answer] = {}  # by text in lower case
+        self._spans: dict[str | bytes, list[Any]] = {}  # score, start and end, by text in lower case or its digest
         self._null_score = np.inf
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
@@ -234,17 +236,22 @@ class Search:
         candidates = settings.top_k * 2 + 10 if settings.align_to_words else settings.top_k
         span = word_span if settings.align_to_words else token_span
         for score, first, last in best_spans(start, end, window, settings.max_answer_len, candidates):
-            answer = Answer(0.0, *span(window, first, last), self.context)
-            self._answers.setdefault(answer.answer.lower(), answer)["score"] += score
+            low, high = span(window, first, last)
+            text = self.context[low:high].lower()
+            key = text if len(text) <= KEY_CHARACTERS else sha256(text.encode("utf-8", "surrogatepass")).digest()
+            self._spans.setdefault(key, [0.0, low, high])[0] += score
+
+    def best(self) -> list[tuple[float, int, int]]:
+        """Score, start and end of the top_k answers, best first."""
+        settings, spans = self._settings, [tuple(span) for span in self._spans.values()]
+        if settings.handle_impossible_answer or not spans:
+            spans.append((self._null_score if settings.handle_impossible_answer else 0.0, 0, 0))
+        return sorted(spans, key=lambda span: -span[0])[: settings.top_k]
 
     def result(self) -> Answer | Answers[Answer]:
         """The best answer, or with top_k above 1 the list of the best."""
-        settings, answers = self._settings, list(self._answers.values())
-        if settings.handle_impossible_answer or not answers:
-            score = self._null_score if settings.handle_impossible_answer else 0.0
-            answers.append(Answer(score, 0, 0, self.context))
-        answers.sort(key=lambda answer: answer["score"], reverse=True)
-        return answers[0] if settings.top_k == 1 else Answers(answers[: settings.top_k])
+        answers = [Answer(*span, self.context) for span in self.best()]
+        return answers[0] if self._settings.top_k == 1 else Answers(answers)
 
 
 def batches(windows: Iterable[tuple[Any, Encoding | None]], tokens: int) -> Iterator[list[tuple[Any, Encoding | None]]]:

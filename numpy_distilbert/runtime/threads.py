@@ -11,6 +11,8 @@ from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .blas import find_blas
 
 PACK_TOKENS = 2048  # more would only take memory
@@ -47,8 +49,9 @@ class Helpers:
 
     @staticmethod
     def _serve(orders: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            orders.get()()
+        with np.errstate(over="ignore", invalid="ignore"):  # as those that call do, each for its own thread
+            while True:
+                orders.get()()
 
 
 _helpers = Helpers()

@@ -4,8 +4,9 @@ import asyncio
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -55,7 +56,9 @@ class Service:
     def __init__(self, qa: QuestionAnswerer, model: str, limits: protocol.Limits) -> None:
         """model: its name."""
         self._qa, self._model, self._limits = qa, model, limits
-        self._n_requests = self._n_characters = 0  # that are being answered, and of their texts
+        self._held: Counter[str] = (
+            Counter()
+        )  # requests that are being answered, characters of their texts, bytes of others
         self._batcher = Batcher(qa)
 
     def application(self) -> Starlette:
@@ -107,7 +110,7 @@ class Service:
             "parameters": sum(array.size for array in tree_leaves(model.parameters)),
             "config": asdict(model.config),
             "limits": self._limits._asdict() | protocol.MAX_OPTIONS | limits | {"batch_tokens": BATCH_TOKENS},
-            "requests": self._n_requests,
+            "requests": self._held["requests"],
             "links": project_urls(),
         }
         return protocol.json_response(known)
@@ -131,27 +134,28 @@ class Service:
     async def _ask(
         self, request: Request, kind: Callable[[str, str, Mapping[str, Any]], Callable[[], Job]]
     ) -> Response:
-        retry = f"Try again in {protocol.RETRY_SECONDS} s."
-        if self._n_requests >= self._limits.queue:
-            raise protocol.busy(f"{self._n_requests} requests wait already. {retry}")
-        self._n_requests += 1
-        n_characters = 0
-        try:
-            body = await protocol.read_body(request, self._limits.max_body)
-            question, context, parameters = protocol.read_question(body)
-            make_job = kind(question, context, parameters)
-            n_characters = len(question) + len(context)
-            self._n_characters += n_characters
-            if self._n_characters > ALL_CHARACTERS:
-                raise protocol.busy(f"The texts of {self._n_requests - 1} requests are all it can hold. {retry}")
-            job = await asyncio.to_thread(make_job)  # as it tokenizes
-            self._batcher.put(job)
-            return await protocol.wait_for(job, request)
-        except ClientDisconnect:
-            return Response(status_code=499)  # no client sees it
-        finally:
-            self._n_requests -= 1
-            self._n_characters -= n_characters
+        with ExitStack() as held:  # until the answer is written
+            try:
+                body = await protocol.read_body(request, self._limits.max_body, self._held)
+                question, context, parameters = protocol.read_question(body)
+                del body
+                make_job = kind(question, context, parameters)
+                self._hold(held, "requests", 1, self._limits.queue)
+                self._hold(held, "characters", len(question) + len(context), ALL_CHARACTERS)
+                job = await asyncio.to_thread(make_job)  # as it tokenizes
+                self._batcher.put(job)
+                answer = await protocol.wait_for(job, request)
+            except ClientDisconnect:
+                return Response(status_code=499)  # no client sees it
+            return protocol.Answered(answer, held.pop_all().close)
+
+    def _hold(self, held: ExitStack, what: str, amount: int, most: int) -> None:
+        """Count an amount of what is held, until held is closed. Raises HTTPException 503 if that is more than most."""
+        if self._held[what] + amount > most:
+            retry = f"Try again in {protocol.RETRY_SECONDS} s."
+            raise protocol.busy(f"The service holds {self._held[what]} {what} already, at most {most}. {retry}")
+        self._held[what] += amount
+        held.callback(self._held.subtract, {what: amount})
 
 
 def serve(
@@ -162,7 +166,7 @@ def serve(
     """
     app = Service(qa, model, limits).application()
     longest = protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS  # some clients never read
-    quiet: Any = {"log_level": "warning", "access_log": False, "server_header": False}
+    quiet: Any = {"log_level": "warning", "backlog": protocol.BACKLOG, "access_log": False, "server_header": False}
     server = Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))
     sys.setswitchinterval(SWITCH_SECONDS)
     # uvicorn sets this handler too while it runs; then it raises the signal again, which must not kill this process

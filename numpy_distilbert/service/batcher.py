@@ -16,6 +16,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from ..documents import PassageSpans, Ranking
 from ..qa import QuestionAnswerer, Search
@@ -24,6 +25,7 @@ from ..tokenizer import Encoding
 
 BATCH_TOKENS = 2048  # of one forward pass
 FILL_TOKENS = 192  # a core takes about as long for them as two cores for a window of 384 tokens
+ANSWER_CHARACTERS, ANSWERS_CHARACTERS = 10_000, 100_000  # of one answer, and of all that a request gets
 LOWEST = 1e-4  # words less probable than this are not reported
 
 
@@ -66,6 +68,18 @@ class Job:
         self.windows = pairwise(chain[Any](windows, [None]))  # each with the next one, the last with None
         self.search = search
         self.answer: Future[str] = Future()
+
+    def finish(self) -> None:
+        """Give the answer, or status 422 if it is too long: answers may overlap, and each may be nearly the whole text."""
+        if not self.answer.set_running_or_notify_cancel():
+            return
+        lengths = [end - start for _, start, end in self.search.best()] if isinstance(self.search, Search) else [0]
+        if max(lengths) > ANSWER_CHARACTERS or sum(lengths) > ANSWERS_CHARACTERS:
+            most = f"{ANSWER_CHARACTERS} characters, and all together {ANSWERS_CHARACTERS}"
+            problem = f"An answer has {max(lengths)} characters. One may have {most}."
+            self.answer.set_exception(HTTPException(422, problem))
+        else:
+            self.answer.set_result(json.dumps(self.search.result()))
 
 
 class Batcher:
@@ -129,9 +143,7 @@ class Batcher:
                 if window is not None:
                     job.search.add(window, *next(logits))
                 if last:
-                    answer = json.dumps(job.search.result())
-                    if job.answer.set_running_or_notify_cancel():
-                        job.answer.set_result(answer)
+                    job.finish()
         except Exception as error:
             for job in jobs:
                 if not job.answer.done() and job.answer.set_running_or_notify_cancel():

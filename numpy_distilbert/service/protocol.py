@@ -1,14 +1,16 @@
 """What clients send and receive: requests are read and checked, answers and errors are written in JSON.
 
-Memory and time are bounded by limits on the bytes and seconds of a body, the characters of a text and of all texts
-together, the number of requests, and the seconds of an answer.
+Memory and time are bounded by limits on the bytes and seconds of a body, the bytes of all bodies, the characters of a
+text and of all texts together, the number of requests, the seconds and characters of an answer, and the connections.
 Source: requests and answers of the hub's question-answering task, which huggingface_hub's InferenceClient speaks.
 """
 
 import asyncio
 import json
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -26,6 +28,9 @@ TEXT_CHARACTERS = 500_000  # of a question or a context
 MAX_OPTIONS = {"top_k": 100, "max_answer_len": 100}  # tokens: an answer may have any number of characters
 REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, for the service to answer it
 RETRY_SECONDS = DISCONNECT_SECONDS = 1
+BODIES = 16  # of the longest allowed, may arrive at a time
+PIECE = 2**16  # bytes of a response
+MAX_CONNECTIONS, BACKLOG, OTHER_DESCRIPTORS = 1000, 64, 64
 ERROR_CHARACTERS = 300
 
 
@@ -36,21 +41,29 @@ class Limits(NamedTuple):
     queue: int
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request. Raises HTTPException: 408 if it does not arrive in time, 413 if it is too long."""
+async def read_body(request: Request, limit: int, held: Counter[str]) -> bytes:
+    """The body of a request. held["bytes"]: of all bodies that are arriving. Raises HTTPException: 408 if it does not
+    arrive in time, 413 if it is too long, 503 if too many arrive at a time.
+    """
     try:
-        return await asyncio.wait_for(_whole_body(request, limit), REQUEST_SECONDS)
+        return await asyncio.wait_for(_whole_body(request, limit, held), REQUEST_SECONDS)
     except asyncio.TimeoutError:
         raise HTTPException(408, f"The body did not arrive within {REQUEST_SECONDS} s.") from None
 
 
-async def _whole_body(request: Request, limit: int) -> bytes:
+async def _whole_body(request: Request, limit: int, held: Counter[str]) -> bytes:
     """The body. If it is too long it is still read to its end, or its sender would not read why it is refused."""
     body, size = bytearray(), 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= limit:
-            body += part
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size <= limit:
+                body += part
+                held["bytes"] += len(part)
+                if held["bytes"] > BODIES * limit:
+                    raise busy(f"Too much is being sent to the service. Try again in {RETRY_SECONDS} s.")
+    finally:
+        held["bytes"] -= len(body)
     if size > limit:
         raise HTTPException(413, f"The body has {size} bytes, at most {limit} are taken.")
     return bytes(body)
@@ -113,15 +126,15 @@ def unprocessable() -> Iterator[None]:
         raise HTTPException(422, str(error)[:ERROR_CHARACTERS]) from error
 
 
-async def wait_for(job: Job, request: Request) -> Response:
-    """The answer to a job. Cancels it and raises ClientDisconnect, or HTTPException 503 after ANSWER_SECONDS."""
+async def wait_for(job: Job, request: Request) -> str:
+    """The answer to a job, in JSON. Cancels it and raises ClientDisconnect, or HTTPException 503 after ANSWER_SECONDS."""
     answer = asyncio.wrap_future(job.answer)
     disconnected = asyncio.create_task(client_disconnected(request))
     either: set[asyncio.Future[Any]] = {answer, disconnected}
     try:
         await asyncio.wait(either, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
-            return Response(answer.result(), media_type="application/json")
+            return answer.result()
         if disconnected.done():
             raise ClientDisconnect
         raise busy(f"There was no answer within {ANSWER_SECONDS} s. Send a shorter text, or try again.")
@@ -158,17 +171,72 @@ async def failure(_: Request, error: Exception) -> Response:
     return json_response({"error": f"The service failed ({type(error).__name__}). Its log says more."}, 500)
 
 
+class Answered(Response):
+    """An answer that is written piece by piece. When the client has read all but the last, release is called."""
+
+    def __init__(self, answer: str, release: Callable[[], None]) -> None:
+        super().__init__(answer, media_type="application/json")
+        self._release = release
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See starlette.responses.Response."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            for first in range(0, len(self.body), PIECE):
+                piece, more = bytes(self.body[first : first + PIECE]), first + PIECE < len(self.body)
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+        finally:
+            self._release()
+
+
+def most_connections() -> int:
+    """How many connections there may be, by the descriptors that this process may have."""
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS
+    import resource
+
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(MAX_CONNECTIONS, descriptors - BACKLOG - OTHER_DESCRIPTORS))
+
+
 class Connection(H11Protocol):
-    """A connection that is closed if no request arrives: uvicorn would wait for ever for the first one."""
+    """A connection that is closed if a request's head does not arrive within REQUEST_SECONDS, or the client reads
+    nothing for so long, or there are too many. Of these uvicorn only knows a client that is silent after a request.
+    """
+
+    _late: asyncio.TimerHandle  # closes it if the head that is due, or is arriving, does not arrive
+    _stalled: asyncio.TimerHandle  # closes it if the client does not read
+    _most = most_connections()
+    _has_refused = False
 
     def connection_made(self, transport: Any) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self.loop.call_later(REQUEST_SECONDS, self._close_if_silent)
+        if len(self.connections) > self._most:
+            if not Connection._has_refused:  # once: a line for each would fill the disk
+                self.logger.warning("more than %d connections at a time: some are closed", self._most)
+            Connection._has_refused = True
+            transport.abort()
+            return
+        self._late = self.loop.call_later(REQUEST_SECONDS, transport.close)
         # Otherwise an answer waits until the client acknowledges its head. asyncio sets it only on its own sockets.
         with suppress(OSError):  # macOS refuses when the client has gone already
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._late.cancel()
+        elif self._late.cancelled():
+            self._late = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        self._stalled.cancel()

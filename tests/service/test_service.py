@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -50,10 +50,10 @@ LONG = " ".join(SENTENCES * 2000)  # some hundred windows
 
 
 @contextmanager
-def running(*arguments):
-    """Its URL and its process, which is ended if it still runs."""
+def running(*arguments, **options):
+    """Its URL and its process, which is ended if it still runs. options: of Popen."""
     command = [*PROGRAM, "serve", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", **options)
     try:
         line = process.stderr.readline()
         assert "http://" in line, line
@@ -604,12 +604,10 @@ def test_a_full_queue_says_when_to_come_back_and_takes_the_place_of_who_hangs_up
     with running("--queue", "2") as (url, process):
         with connection(url) as one, connection(url) as other:
             one.request("POST", "/", json.dumps(asking(context=LONG)))  # being computed
-            other.putrequest("POST", "/")  # has not sent its body
-            other.putheader("Content-Length", "100")
-            other.endheaders()
+            other.request("POST", "/search", json.dumps(asking(context=LONG, read=None)))
             wait_until(lambda: held(url) == 2)
             status, headers, answer = send(url, asking())
-            assert (status, headers["Retry-After"]) == (503, "1") and "2 requests wait already" in answer["error"]
+            assert (status, headers["Retry-After"]) == (503, "1") and "holds 2 requests already" in answer["error"]
             other.close()
             wait_until(lambda: held(url) == 1)
             one.close()
@@ -652,7 +650,7 @@ def test_texts_together_are_limited(shallow, monkeypatch):
             wait_until(lambda: qa.passes)
             status, headers, answer = send(url, asking(context="a " * 100))
             assert (status, headers["Retry-After"]) == (503, "1")
-            assert "texts of 1 requests are all it can hold" in answer["error"]
+            assert "characters already, at most" in answer["error"]
             qa.may_pass.set()
             assert send(url, asking())[0] == 200
         wait_until(lambda: held(url) == 0)
@@ -856,3 +854,131 @@ def test_another_address_and_another_model(random_checkpoint):
     with running("--host", "::1", "--model", str(folder)) as (url, _):
         assert url.startswith("http://[::1]:") and send(url, None, "/info", "GET")[2]["model"] == folder.name
         assert send(url, asking())[2]["answer"]
+
+
+# clients that mean harm
+
+
+def resident(process):
+    """The bytes of memory that a process holds, and the most it ever held."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    return [int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024 for name in ("VmRSS", "VmHWM")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_hostile_texts_take_400_mb_at_most():
+    word, signs = "\U0001f56f" * 160_000, "." * 500_000
+    texts = [f"Maren {word} kept it.", signs, "\u4e00" * 300_000, "a " * 250_000, "Who? " * 100_000]
+    bodies = [
+        json.dumps(asking(context=text, top_k=100, max_answer_len=100), ensure_ascii=False).encode() for text in texts
+    ]
+    with running() as (url, process), ExitStack() as opened:
+        assert send(url, asking(context=TOWER))[0] == 200
+        idle, _ = resident(process)
+        for number in range(60):
+            client = opened.enter_context(connection(url))
+            path = "/search" if number % 2 else "/"
+            body = bodies[number // 2 % 5]
+            client.request(
+                "POST", path, body if path == "/" else json.dumps(asking(context=texts[number // 2 % 5], read=None))
+            )
+            if number % 20 == 19:  # nobody reads
+                time.sleep(3)
+        time.sleep(10)
+        opened.close()
+        wait_until(lambda: held(url) == 0, 100)
+        assert send(url, asking(context=TOWER))[0] == 200
+        assert resident(process)[1] - idle < 400e6
+
+
+def test_an_answer_has_a_bound(shallow):
+    word = "\U0001f56f" * 20_000  # one token
+    with in_a_thread(shallow) as url:
+        status, _, answer = send(url, asking(context=f"Maren {word} kept it.", top_k=100, max_answer_len=100))
+        assert status == 422 and "characters. One may have 10000" in answer["error"]
+        assert send(url, asking(context=TOWER))[0] == 200
+
+
+def test_all_answers_of_a_request_have_a_bound(shallow, monkeypatch):
+    monkeypatch.setattr("numpy_distilbert.service.batcher.ANSWERS_CHARACTERS", 20)
+    with in_a_thread(shallow) as url:
+        assert send(url, asking(context=TOWER, top_k=50))[0] == 422
+        assert send(url, asking(context="Maren Holt"))[0] == 200
+
+
+@posix
+def test_who_does_not_read_its_answer_is_hung_up_on(shallow, monkeypatch):
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr("numpy_distilbert.service.batcher.ANSWER_CHARACTERS", 10**7)
+    monkeypatch.setattr("numpy_distilbert.service.batcher.ANSWERS_CHARACTERS", 10**7)
+    word = "\U0001f56f" * 100_000
+    body = json.dumps(asking(context=f"Maren {word} kept it.", top_k=20, max_answer_len=20)).encode()
+    with in_a_thread(shallow) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            wait_until(lambda: held(url) == 1)
+            begun = time.monotonic()
+            wait_until(lambda: held(url) == 0)
+            assert time.monotonic() - begun < 15
+            with suppress(ConnectionError):
+                assert sum(map(len, iter(lambda: client.recv(2**20), b""))) < 10**7  # not the whole answer
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_a_head_that_does_not_end_is_not_waited_for(shallow, monkeypatch, first):
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.5)
+    with in_a_thread(shallow) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(first)
+            if first:  # its answer is read to the end below
+                assert b"200 OK" in client.recv(15)
+            for _ in range(4):
+                client.sendall(b"G")
+                time.sleep(0.05)
+            assert client.recv(10_000).endswith(b'{"status": "ok"}' if first else b"") and client.recv(100) == b""
+
+
+def test_bodies_that_arrive_take_no_place_in_the_queue(shallow, monkeypatch):
+    with in_a_thread(shallow) as url, ExitStack() as slow:
+        for _ in range(140):  # more than the queue has places
+            opened = slow.enter_context(connection(url))
+            opened.putrequest("POST", "/")
+            opened.putheader("Content-Length", "100")
+            opened.endheaders(b"{")
+        assert held(url) == 0 and send(url, asking(context=TOWER))[0] == 200
+
+
+def test_bodies_that_arrive_together_have_a_bound(shallow, monkeypatch):
+    monkeypatch.setattr(protocol, "BODIES", 1)
+    with in_a_thread(shallow) as url:
+        with connection(url) as slow:
+            slow.putrequest("POST", "/")
+            slow.putheader("Content-Length", "2000000")
+            slow.endheaders(b" " * 1_999_999)
+            wait_until(lambda: send(url, asking(context="a " * 1000))[0] == 503)
+        wait_until(lambda: send(url, asking(context=TOWER))[0] == 200)
+
+
+@posix
+def test_connections_beyond_the_limit_are_closed_and_logged_once():
+    import resource
+
+    def few_descriptors():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+    with running(preexec_fn=few_descriptors) as (url, process), ExitStack() as opened:
+        host, port = url.removeprefix("http://").split(":")
+        for _ in range(300):
+            opened.enter_context(socket.create_connection((host, int(port))))
+        opened.close()
+        with suppress(OSError, http.client.HTTPException):
+            wait_until(lambda: held(url) == 0)
+        wait_until(lambda: held(url) == 0)
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+        assert (output, process.returncode) == ("stopped\n", 0) and errors.count("\n") == 1
+        assert "more than 72 connections at a time: some are closed" in errors
