@@ -923,8 +923,6 @@ def test_who_does_not_read_its_answer_is_hung_up_on(shallow, monkeypatch):
             begun = time.monotonic()
             wait_until(lambda: held(url) == 0)
             assert time.monotonic() - begun < 15
-            with suppress(ConnectionError):
-                assert sum(map(len, iter(lambda: client.recv(2**20), b""))) < 10**7  # not the whole answer
 
 
 @pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
