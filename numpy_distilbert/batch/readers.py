@@ -188,14 +188,11 @@ class JsonText:
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
-            except (ValueError, RecursionError) as error:
-                problem = str(error)
-            else:
-                if (
-                    self.text[end : end + 1] not in ".eE"
-                ):  # else, as at the end of the text, a number may go on in the file
+                if self.text[end : end + 1] not in ".eE":  # else it may be a number, or "", and go on in the file
                     self.position = end
                     return value
+            except (ValueError, RecursionError) as error:
+                problem = str(error)
             if len(self.text) - self.position > ARTICLE_CHARACTERS:
                 long = f"{self.path}: an article has more than {ARTICLE_CHARACTERS} characters, or is not JSON"
                 raise ValueError(f"{long} ({problem}). Split it.")
@@ -203,7 +200,9 @@ class JsonText:
                 raise ValueError(f"{self.path}: not JSON, or cut off ({problem}).")
 
     def _read(self) -> bool:
-        """Read more in the place of what was used: as much again as is kept. Returns whether there was more."""
+        """Read more in the place of what was used: as much again as is kept, so that the time for a value is linear.
+        Returns whether there was more.
+        """
         kept = self.text[self.position :]
         more = self.file.read(CHUNK + len(kept))
         self.text, self.position = kept + more, 0

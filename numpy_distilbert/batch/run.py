@@ -28,22 +28,14 @@ from .writers import Results, find_writer
 
 if sys.platform == "win32":
     import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
 else:
     import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks in flight per worker
 OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output|lock")
-BEGUN, OUTPUT, LOCK = "begun.json", "output", "lock"  # what a run was begun with; its output until it is complete
+BEGUN, OUTPUT, LOCK = "begun.json", "output", "lock"  # what a run was begun with; its output, until that is complete
 Rows = Callable[[], Iterator[Row]]
 Answerer = Callable[[list[Pair]], list[dict[str, Any]]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
@@ -173,7 +165,10 @@ def _locked(parts: Path) -> Iterator[None]:
     parts.mkdir(exist_ok=True)
     with open(parts / LOCK, "ab") as file:
         try:  # the system removes the lock of a process that is killed
-            _lock(file.fileno())
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = not os.fstat(file.fileno()).st_nlink  # by a run that has ended since the file was opened
         except OSError as error:  # others: a network file system has no locks
             taken = isinstance(error, (BlockingIOError, PermissionError))

@@ -97,8 +97,8 @@ def _batch(arguments: argparse.Namespace) -> Result:
 
 @contextmanager
 def _stopping(kept: str) -> Iterator[Progress]:
-    """End this process at Ctrl-C and SIGTERM, after what is inside has cleaned up. Gives the function to report progress
-    to. kept: what to say of the rows that are saved.
+    """End this process at Ctrl-C and SIGTERM, once the block has cleaned up. Gives the function to report progress to.
+    kept: what to say of the rows that are saved.
     """
     saved, draw = [0, 0], _progress()
 
