@@ -12,7 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from ..inputs import read_pair
 CONTEXT_CHARACTERS = 5_000_000
 LINE_BYTES = 2**25  # of a longer row only the number is kept
 ARTICLE_CHARACTERS = 2**27
-FEWEST_ROWS, MOST_ROWS, BATCH_BYTES = 8, 64, 2**29  # of Parquet, read at a time
+MOST_ROWS, BATCH_BYTES = 64, 2**29  # of Parquet, read at a time
 CHUNK = 2**16  # characters
 NOT_BLANK = re.compile(r"[^ \t\r\n]")
 ASKED = ("question", "context")
@@ -159,7 +159,7 @@ class JsonText:
         """The next character that is not blank, or "" at the end of the file."""
         while not (found := NOT_BLANK.search(self.text, self.position)):
             self.position = len(self.text)
-            if not self._read(CHUNK):
+            if not self._read():
                 return ""
         self.position = found.start()
         return found[0]
@@ -167,7 +167,8 @@ class JsonText:
     def take(self, expected: str) -> None:
         """Step over the next character, or the end of the file. Raises ValueError if it is not the expected one."""
         if (character := self.peek()) != expected:
-            raise self._error(f"{character or 'the end'!r} where {expected or 'the end'!r} should be")
+            wrong = f"{character or 'the end'!r} where {expected or 'the end'!r} should be"
+            raise ValueError(f"{self.path}: not JSON, or cut off ({wrong}).")
         self.position += len(character)
 
     def elements(self, begin: str, end: str) -> Iterator[None]:
@@ -183,49 +184,35 @@ class JsonText:
     def value(self) -> Any:
         """The value that begins here. Raises ValueError if there is none, or it is too long."""
         self.peek()
-        size = CHUNK
+        problem = "a value is not followed by anything"
         while True:
-            error, end = None, len(self.text)
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
-            except (ValueError, RecursionError) as failure:
-                error = failure
-            if len(self.text) - self.position > ARTICLE_CHARACTERS and error:
+                if self.text[end : end + 1] not in ".eE":  # else it may be a number, or "", and go on in the file
+                    self.position = end
+                    return value
+            except (ValueError, RecursionError) as error:
+                problem = str(error)
+            if len(self.text) - self.position > ARTICLE_CHARACTERS:
                 long = f"{self.path}: an article has more than {ARTICLE_CHARACTERS} characters, or is not JSON"
-                raise ValueError(f"{long} ({error}). Split it.") from error
-            if end < len(self.text) or not self._read(size):  # what ends with the text may go on in the file
-                break
-            size *= 2
-        if error:
-            raise self._error(str(error)) from error
-        self.position = end
-        return value
+                raise ValueError(f"{long} ({problem}). Split it.")
+            if not self._read():
+                raise ValueError(f"{self.path}: not JSON, or cut off ({problem}).")
 
-    def _read(self, size: int) -> bool:
-        """Read more, in the place of what was used. Returns whether there was more."""
-        if more := self.file.read(size):
-            self.text, self.position = self.text[self.position :] + more, 0
+    def _read(self) -> bool:
+        """Read more in the place of what was used: as much again as is kept, so that the time for a value is linear.
+        Returns whether there was more.
+        """
+        kept = self.text[self.position :]
+        more = self.file.read(CHUNK + len(kept))
+        self.text, self.position = kept + more, 0
         return bool(more)
-
-    def _error(self, message: str) -> ValueError:
-        return ValueError(f"{self.path}: not JSON, or cut off ({message}).")
 
 
 def csv_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
     """The rows of a CSV file, without the empty ones. A row may span several lines; its number is that of the first."""
-    rows = _csv(path)
-    _, names = next(rows)
-    for line, cells in rows:
-        if len(cells) == len(names):
-            yield checked(line, dict(zip(names, cells, strict=True)), drop)
-        else:
-            yield Row(line, {"row": cells}, {}, f"line {line} has {len(cells)} fields, the first line {len(names)}.")
-
-
-def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row of a CSV file, with its line; first those of the header."""
-    csv.field_size_limit(max(csv.field_size_limit(), LINE_BYTES))  # of the whole process, 131,072 by default
-    line, size = 1, 0
+    csv.field_size_limit(LINE_BYTES)  # of the whole process, 131,072 by default
+    delimiter, line, size = csv_delimiter(path), 1, 0
 
     def lines() -> Iterator[str]:
         nonlocal size
@@ -235,14 +222,19 @@ def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise csv.Error(f"a row of {LINE_BYTES} characters or more")
             yield text
 
-    delimiter = csv_delimiter(path)
     with _open_csv(path) as file:
+        reader = csv.reader(lines(), delimiter=delimiter, strict=True)
         try:
-            for cells in (reader := csv.reader(lines(), delimiter=delimiter, strict=True)):
-                if line == 1 and (twice := _repeated(cells)):
-                    raise csv.Error(f"several columns {twice!r}")
-                if any(cells):
-                    yield line, cells
+            names = next(reader)
+            if twice := _repeated(names):
+                raise csv.Error(f"several columns {twice!r}")
+            line, size = reader.line_num + 1, 0
+            for cells in reader:
+                if len(cells) != len(names) and any(cells):
+                    error = f"line {line} has {len(cells)} fields, the first line {len(names)}."
+                    yield Row(line, {"row": cells}, {}, error)
+                elif any(cells):
+                    yield checked(line, dict(zip(names, cells, strict=True)), drop)
                 line, size = reader.line_num + 1, 0
         except csv.Error as error:
             raise ValueError(f"{path}: cannot be read from line {line} on ({error}). Is a quote not closed?") from error
@@ -275,21 +267,18 @@ def parquet_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
 def parquet_batches(file: Any) -> Iterator[Any]:
     """The rows of a Parquet file, some at a time: few if a single text of it may be long and stand in all of them."""
     longest = max((file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)), default=0)
-    n_rows = min(max(FEWEST_ROWS, BATCH_BYTES // (longest + 1)), MOST_ROWS)
-    return iter(file.iter_batches(n_rows, use_threads=False))
+    return iter(file.iter_batches(max(1, min(BATCH_BYTES // (longest + 1), MOST_ROWS)), use_threads=False))
 
 
 def _fields(batch: Any) -> Iterator[dict[str, Any] | None]:
     """The fields of each row of an Arrow batch, or None of one that is too long."""
     names, large = batch.schema.names, batch.get_total_buffer_size() > LINE_BYTES
-    if large and batch.num_rows > 1:
-        for i in range(batch.num_rows):
-            yield from _fields(batch.slice(i, 1))
-    elif large and sum((a.dictionary_decode() if hasattr(a, "indices") else a).nbytes for a in batch) > LINE_BYTES:
-        yield None
-    else:
-        columns = [_texts(batch[name]) if name in ASKED else batch[name] for name in names]
-        yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
+    for part in [batch.slice(i, 1) for i in range(batch.num_rows)] if large else [batch]:
+        if large and sum((a.dictionary_decode() if hasattr(a, "indices") else a).nbytes for a in part) > LINE_BYTES:
+            yield None
+        else:
+            columns = [_texts(part[name]) if name in ASKED else part[name] for name in names]
+            yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
 
 
 def _texts(column: Any) -> Any:
@@ -297,11 +286,7 @@ def _texts(column: Any) -> Any:
     try:
         return column.to_pylist()
     except ValueError:
-        cells = list(column)
-        for i, cell in enumerate(cells):
-            with suppress(ValueError):
-                cells[i] = cell.as_py()
-        return cells
+        return list(column) if len(column) == 1 else chain(*(_texts(column[i : i + 1]) for i in range(len(column))))
 
 
 @contextmanager

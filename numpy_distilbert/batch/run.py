@@ -28,24 +28,14 @@ from .writers import Results, find_writer
 
 if sys.platform == "win32":
     import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
 else:
     import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 BLOCK_ROWS = 64
 BLOCK_CHARACTERS = 2**20
 AHEAD = 2  # blocks in flight per worker
-OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output")
-BEGUN, FINISHED = "begun.json", "finished.json"  # what a run was begun with; the same when its output is complete
-OUTPUT, LOCK = "output", "lock"  # the output until it is in its place, and the process that writes it
-PID_BYTES = 32
+OURS = re.compile(r"\d{8}\.json|[0-9a-f]{16}\.part|output|lock")
+BEGUN, OUTPUT, LOCK = "begun.json", "output", "lock"  # what a run was begun with; its output, until that is complete
 Rows = Callable[[], Iterator[Row]]
 Answerer = Callable[[list[Pair]], list[dict[str, Any]]]
 Progress = Callable[[str, int, int, int], None]  # what is done; rows: done, all (0 if unknown), not computed
@@ -127,8 +117,7 @@ def answer_file(
         raise ValueError(f"{output}: is the input. Name another file.")
     parts, rows = output.with_name(f"{output.name}.parts"), partial(read_rows, source, drop)
     with _locked(parts):
-        if not (resume and _finished(parts)):
-            _check_free(output, force)
+        _check_free(output, force)
         total = errors = 0
         for row in _reported(rows(), "reading", 0, progress):
             total += 1
@@ -138,10 +127,6 @@ def answer_file(
         write = find_writer(source, output_kind, drop)
         about = {"source": hub.sha256(source), "model": model.sha256, "version": __version__, "drop": sorted(drop)}
         about |= how._asdict()
-        if resume and _finished(parts) and read_json(parts / FINISHED) == about and output.exists():
-            _remove(parts)
-            return Summary(total, total - errors, errors, total - errors)
-        _check_free(output, force)
         _begin(parts, about, resume)
         kept = _compute(rows, parts, partial(answer_block, model, how), engine, total, progress)
         joined = _reported(results(rows, parts), "writing", total, progress)
@@ -150,7 +135,6 @@ def answer_file(
         if hub.sha256(source) != about["source"]:
             raise ValueError(f"{source}: has changed since the run began. Begin again.")
         _check_free(output, force)
-        _write(parts / FINISHED, about)
         replace(parts / OUTPUT, output)
         _remove(parts)
     return Summary(total, total - errors, errors, kept)
@@ -174,24 +158,22 @@ def _reported(rows: Iterable[Item], what: str, total: int, progress: Progress) -
 @contextmanager
 def _locked(parts: Path) -> Iterator[None]:
     """Make the folder, for this run alone until the block ends. Raises ValueError if it holds something else."""
-    names = {path.name for path in parts.iterdir()} if parts.is_dir() else {""} if parts.exists() else set()
-    if names.isdisjoint({BEGUN, FINISHED}) and not all(OURS.fullmatch(name) for name in names - {LOCK}):
-        raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
+    if parts.exists():
+        names = os.listdir(parts) if parts.is_dir() else [""]
+        if BEGUN not in names and not all(map(OURS.fullmatch, names)):
+            raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
     parts.mkdir(exist_ok=True)
-    with open(parts / LOCK, "a+b") as file:
-        file.seek(PID_BYTES)  # Windows lets nobody else read the byte that is locked
+    with open(parts / LOCK, "ab") as file:
         try:  # the system removes the lock of a process that is killed
-            _lock(file.fileno())
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = not os.fstat(file.fileno()).st_nlink  # by a run that has ended since the file was opened
         except OSError as error:  # others: a network file system has no locks
             taken = isinstance(error, (BlockingIOError, PermissionError))
         if taken:
-            file.seek(0)
-            owner = f"another batch (process {file.read(PID_BYTES).decode()})"
-            raise ValueError(f"{parts}: {owner} is writing this output. Wait, or choose another output.")
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
+            raise ValueError(f"{parts}: another batch is writing this output. Wait, or choose another output.")
         register_after_fork(file, lambda file: file.close())  # or a worker that outlives this process keeps the lock
         try:
             yield
@@ -203,32 +185,24 @@ def _locked(parts: Path) -> Iterator[None]:
                 parts.rmdir()
 
 
-def _finished(parts: Path) -> bool:
-    """Whether the folder is of a run whose output is in its place."""
-    return (parts / FINISHED).exists() and not (parts / OUTPUT).exists()
-
-
 def _begin(parts: Path, about: dict[str, Any], resume: bool) -> None:
     """Begin a run in the folder, or resume the one in it. Raises ValueError if it cannot."""
-    if _finished(parts):
-        _remove(parts)
-    if (parts / BEGUN).exists():
-        if not resume:
-            raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
-        if read_json(parts / BEGUN) != about:
-            other = "is of another input, model, version or options"
-            raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")
-    else:
+    if not (parts / BEGUN).exists():
+        _remove(parts)  # what is left of a run that was killed when its output was complete
         _write(parts / BEGUN, about)
+    elif not resume:
+        raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
+    elif read_json(parts / BEGUN) != about:
+        other = "is of another input, model, version or options"
+        raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")
 
 
 def _remove(parts: Path) -> None:
-    """Remove what a run has made; the mark that it was finished, last."""
+    """Remove what a run has made; first the mark that it is not finished."""
+    (parts / BEGUN).unlink(missing_ok=True)
     for path in parts.iterdir():
-        if OURS.fullmatch(path.name):
+        if OURS.fullmatch(path.name) and path.name != LOCK:
             path.unlink()
-    for name in (BEGUN, FINISHED):
-        (parts / name).unlink(missing_ok=True)
 
 
 def _write(path: Path, value: Any) -> None:
@@ -292,6 +266,6 @@ def results(rows: Rows, parts: Path) -> Results:
         for row in block.rows:
             if row.error is None:
                 answer = next(answers)
-                yield row.fields, {name: answer[name] for name in ANSWER}
+                yield row.fields | {name: answer[name] for name in ANSWER}
             else:
-                yield row.fields, {"error": row.error, "line": row.line}
+                yield row.fields | {"error": row.error, "line": row.line}

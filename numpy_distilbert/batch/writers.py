@@ -14,7 +14,7 @@ from . import readers
 from .readers import CSV, PARQUET, RESULT, Kind, grouped, kind_of_input, pyarrow, read_rows
 
 GROUP_ROWS, GROUP_CHARACTERS = 4096, 2**24  # of a Parquet row group
-Results = Iterator[tuple[dict[str, Any], dict[str, Any]]]  # the fields of each row, and its answer or error
+Results = Iterator[dict[str, Any]]  # of each row its fields, and its answer or error
 
 
 def find_writer(source: Path, kind: Kind, drop: Collection[str] = ()) -> Callable[[IO[bytes], Results], None]:
@@ -33,8 +33,7 @@ def find_writer(source: Path, kind: Kind, drop: Collection[str] = ()) -> Callabl
 
 def write_lines(file: IO[bytes], results: Results) -> None:
     """Write JSON lines in UTF-8. Values that JSON lacks become text (such as a date of Parquet) or null (NaN)."""
-    for fields, result in results:
-        record = fields | result
+    for record in results:
         try:
             line = json.dumps(record, ensure_ascii=False, default=json_value, allow_nan=False).encode()
         except ValueError:  # NaN or infinity, or half a surrogate pair, which UTF-8 cannot hold
@@ -63,8 +62,7 @@ def write_csv(file: IO[bytes], results: Results, names: list[str], delimiter: st
     with io.TextIOWrapper(file, "utf-8-sig", "backslashreplace", newline="") as text:
         writer = csv.writer(text, delimiter=delimiter)
         writer.writerow(names)
-        for fields, result in results:
-            record = fields | result
+        for record in results:
             writer.writerow([_cell(record.get(name)) for name in names])
 
 
@@ -79,7 +77,7 @@ def write_parquet(file: IO[bytes], results: Results, schema: Any) -> None:
     """Write Parquet, in row groups. schema: see parquet_schema()."""
     pa, pq = pyarrow()
     with pq.ParquetWriter(file, schema) as writer:
-        for group in grouped((fields | result for fields, result in results), GROUP_ROWS, GROUP_CHARACTERS):
+        for group in grouped(results, GROUP_ROWS, GROUP_CHARACTERS):
             writer.write_table(pa.Table.from_pylist(group, schema))
 
 
@@ -89,9 +87,9 @@ def write_columns(file: IO[bytes], results: Results, source: Path, schema: Any) 
 
     def joined() -> Iterator[Any]:
         for batch in readers.parquet_batches(table):
-            found = [result for _, result in islice(results, batch.num_rows)]
+            found = list(islice(results, batch.num_rows))
             columns = [batch.column(name) for name in schema.names[: -len(RESULT)]]
-            columns += [pa.array([result.get(name) for result in found], schema.field(name).type) for name in RESULT]
+            columns += [pa.array([record.get(name) for record in found], schema.field(name).type) for name in RESULT]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     with readers.parquet(source) as table, pq.ParquetWriter(file, schema) as writer:
@@ -122,7 +120,7 @@ def parquet_schema(path: Path, drop: Collection[str] = ()) -> Any:
         schema = pa.schema([*schema, *result])
         # a trial run: values that Parquet cannot hold show before anything is computed
         with open(os.devnull, "wb") as nowhere:
-            write_parquet(nowhere, ((row.fields, {}) for row in read_rows(path, drop)), schema)
+            write_parquet(nowhere, (row.fields for row in read_rows(path, drop)), schema)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise ValueError(f"{path}: Parquet cannot hold its fields as columns ({error}). Write JSON lines.") from error
     return schema

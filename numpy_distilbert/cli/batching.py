@@ -70,14 +70,20 @@ def _batch(arguments: argparse.Namespace) -> Result:
             cleanup.callback(clear_bar)
             cleanup.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)  # Dask's log would cross the bar; errors are reported once, after it
+            source, output = Path(arguments.source), Path(arguments.output).resolve()
+            if "-" in (arguments.source, arguments.output):
+                beside = None if to_stdout else output.parent  # which may have more room
+                folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-", dir=beside)))
+            if arguments.source == "-":  # the input is read more than once
+                source = _copy_input(folder / "in.jsonl")
             if to_stdout:
-                folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-"))
-            output = Path(folder, "out.jsonl") if to_stdout else Path(arguments.output).resolve()
-            source = cleanup.enter_context(_as_file(arguments.source, output))
+                output = folder / "out.jsonl"
             switches = arguments.resume, arguments.force, arguments.strict, arguments.drop
             summary = answer_file(source, output, model, engine, *switches, how, progress)
             if to_stdout:
-                _print_file(output)
+                with open(output, "rb") as file:
+                    shutil.copyfileobj(file, sys.stdout.buffer)
+                sys.stdout.flush()
     except Stopped as error:
         raise SystemExit(fail(1, str(error))) from error
     except MemoryError as error:
@@ -91,42 +97,27 @@ def _batch(arguments: argparse.Namespace) -> Result:
 
 @contextmanager
 def _stopping(kept: str) -> Iterator[Progress]:
-    """Answer Ctrl-C and SIGTERM at once. Gives the function to report progress to. kept: what to say of saved rows."""
+    """End this process at Ctrl-C and SIGTERM, once the block has cleaned up. Gives the function to report progress to.
+    kept: what to say of the rows that are saved.
+    """
     saved, draw = [0, 0], _progress()
-    caught: list[int] = []
 
     def report(stage: str, done: int, total: int, skipped: int) -> None:
         saved[:] = total if stage == "writing" else done, total
         draw(stage, done, total, skipped)
 
     def stop(number: int, _: Any) -> None:
-        caught.append(number)
-        for signal_number in before:
-            signal.signal(signal_number, signal.SIG_DFL)  # a second one ends it at once
-        clear_bar()
-        warn(f"stops; {kept.format(*saved) if saved[1] else 'this run has computed nothing yet.'}")
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield report
+    except KeyboardInterrupt as stopped:
+        warn(f"stopped; {kept.format(*saved) if saved[1] else 'this run has computed nothing yet.'}")
+        os._exit(128 + stopped.args[0])  # Python would wait for threads that are computing
     finally:
-        if caught:
-            os._exit(128 + caught[0])  # Python would wait for threads that are computing
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _print_file(path: Path) -> None:
-    """Copy a file to standard output. A reader that has had enough, such as head, is no error."""
-    try:
-        with open(path, "rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again as it ends
-        if not isinstance(error, BrokenPipeError):
-            raise
 
 
 def _progress() -> Progress:
@@ -145,21 +136,10 @@ def _progress() -> Progress:
     return draw
 
 
-@contextmanager
-def _as_file(source: str, output: Path) -> Iterator[Path]:
-    """The input as a file, since it is read more than once: standard input is copied beside the output meanwhile."""
-    if source != "-":
-        yield Path(source)
-        return
+def _copy_input(path: Path) -> Path:
+    """Copy standard input to a file."""
     if sys.stdin is None:
         raise ValueError("standard input is closed. Name a file.")
-    try:
-        descriptor, copied = tempfile.mkstemp(".jsonl", f"{output.name}.input.", output.parent)
-    except OSError as error:
-        raise ValueError(f"{output}: cannot be written ({error.strerror}).") from error
-    try:
-        with open(descriptor, "wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield Path(copied)
-    finally:
-        os.unlink(copied)
+    with open(path, "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return path

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError
+from types import SimpleNamespace
 
 import pytest
 from conftest import forks, posix
@@ -345,6 +346,8 @@ def test_killed_at_any_moment_it_resumes_to_the_same_file(example, tmp_path, kil
             if (parts / name).exists():  # unless it was quick enough to finish
                 assert (parts / name).stat().st_mtime_ns == changed
         kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("0*.json")}
+        if not (parts / "begun.json").exists():  # it was clearing up
+            kept = {}
         assert not output.exists() or output.read_bytes() == expected
     done = subprocess.run(call, capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and output.read_bytes() == expected
@@ -386,22 +389,11 @@ def test_finished_blocks_are_kept_and_counted(tmp_path, monkeypatch, run):
     assert run(source, output, resume=True) == Summary(200, 200, 0, 128)
 
 
-@pytest.mark.parametrize("name", ["results", "_remove"])
-def test_ended_after_the_last_block_nothing_is_computed_again(tmp_path, monkeypatch, name, run):
+def test_ended_after_the_last_block_nothing_is_computed_again(tmp_path, monkeypatch, run):
     source, output = write(tmp_path / "in.jsonl", questions(70)), tmp_path / "out.jsonl"
-    end_at(monkeypatch, name)
+    end_at(monkeypatch, "results")
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
-    assert run(source, output, nothing(), resume=True) == Summary(70, 70, 0, 70)
-    assert len(read(output)) == 70 and len(list(tmp_path.iterdir())) == 2
-
-
-def test_ended_while_it_cleared_up_nothing_is_computed_again(tmp_path, monkeypatch, run):
-    source, output = write(tmp_path / "in.jsonl", questions(70)), tmp_path / "out.jsonl"
-    end_at(monkeypatch, "_remove")
-    with pytest.raises(KeyboardInterrupt):
-        run(source, output)
-    (tmp_path / "out.jsonl.parts" / "00000000.json").unlink()
     assert run(source, output, nothing(), resume=True) == Summary(70, 70, 0, 70)
     assert len(read(output)) == 70 and len(list(tmp_path.iterdir())) == 2
 
@@ -477,11 +469,20 @@ def part_way(monkeypatch, run, source, output):
         run(source, output, told(ANSWER), force=True)
 
 
-def in_place(monkeypatch, run, source, output):
-    """A run that was ended when its output had just got its place."""
-    end_at(monkeypatch, "_remove")
+def clearing_up(monkeypatch, run, source, output):
+    """A run that was ended when its output was in its place, and some of OUT.parts removed."""
+    unlink = Path.unlink
+
+    def ends(path, **options):
+        if path.name == "00000000.json":
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", ends)
     with pytest.raises(KeyboardInterrupt):
         run(source, output, told(ANSWER))
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert (output.parent / "out.jsonl.parts/00000000.json").exists()
 
 
 EXISTS, HOLDS = "exists. Choose another output, or replace it with --force", "Continue with --resume, or delete it"
@@ -505,18 +506,17 @@ EXISTS, HOLDS = "exists. Choose another output, or replace it with --force", "Co
         (True, part_way, {"resume": True}, EXISTS),
         (True, part_way, {"force": True}, HOLDS),
         (True, part_way, {"resume": True, "force": True}, 2),
-        (True, in_place, {}, EXISTS),
-        (True, in_place, {"resume": True}, 2),
-        (True, in_place, {"force": True}, 0),
-        (True, in_place, {"resume": True, "force": True}, 2),
-        (True, in_place, {"resume": True, "drop": ["id"]}, EXISTS),
-        (False, in_place, {"resume": True}, 0),
-        (False, in_place, {}, 0),
+        (True, clearing_up, {}, EXISTS),
+        (True, clearing_up, {"resume": True}, EXISTS),
+        (True, clearing_up, {"force": True}, 0),
+        (True, clearing_up, {"resume": True, "force": True}, 0),
+        (False, clearing_up, {"resume": True}, 0),
+        (False, clearing_up, {}, 0),
     ],
 )
 def test_what_becomes_of_an_output_and_of_parts(tmp_path, monkeypatch, run, exists, parts, options, outcome):
     source, output = write(tmp_path / "in.jsonl", [GOOD | {"id": i} for i in range(2)]), tmp_path / "out.jsonl"
-    if exists and parts is not in_place:
+    if exists and parts is not clearing_up:
         output.write_text("mine", encoding="utf-8")
     if parts:
         parts(monkeypatch, run, source, output)
@@ -527,7 +527,7 @@ def test_what_becomes_of_an_output_and_of_parts(tmp_path, monkeypatch, run, exis
         with pytest.raises(ValueError, match=re.escape(outcome)):
             run(source, output, nothing(), **options)
         assert (output.read_bytes() if output.exists() else None) == before
-        if parts:
+        if parts is part_way:
             assert run(source, output, nothing(), resume=True, force=True).kept == 2
     else:
         assert run(source, output, told(ANSWER), **options) == Summary(2, 2, 0, outcome)
@@ -595,7 +595,7 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-STOPS = "numpy-distilbert: stops; {} of {} rows are kept. Run the same command with --resume to continue.\n"
+STOPS = "numpy-distilbert: stopped; {} of {} rows are kept. Run the same command with --resume to continue.\n"
 
 
 def interrupt(call, when, number=signal.SIGINT, **options):
@@ -633,7 +633,7 @@ def test_a_signal_is_answered_at_once_though_threads_compute(tmp_path, program, 
     assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 10
     assert sorted(path.name for path in (tmp_path / "out.jsonl.parts").iterdir()) == ["00000000.json", "begun.json"]
     errors, status, _ = interrupt([*call, "--resume"], lambda: (tmp_path / "out.jsonl.parts/lock").exists(), number)
-    assert status == 128 + number and (not errors or "stops; " in errors)
+    assert status == 128 + number and (not errors or "stopped; " in errors)
 
 
 @posix
@@ -646,9 +646,9 @@ def test_a_signal_leaves_no_copy_of_standard_input(tmp_path, program, to):
         "TMPDIR": str(tmp_path / "tmp"),
         "PYTHONPATH": str(Path(batch_run.__file__).parents[2]),
     }
-    copies = lambda: [*tmp_path.rglob("*.input.*")]  # noqa: E731
+    copies = lambda: [*tmp_path.rglob("in.jsonl")]  # noqa: E731
     errors, status, _ = interrupt(call, copies, signal.SIGTERM, **given)
-    assert (errors, status) == ("numpy-distilbert: stops; this run has computed nothing yet.\n", 143)
+    assert (errors, status) == ("numpy-distilbert: stopped; this run has computed nothing yet.\n", 143)
     assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]
 
 
@@ -657,7 +657,7 @@ def test_a_signal_leaves_no_copy_of_standard_input(tmp_path, program, to):
 
 def test_of_two_runs_to_one_output_the_second_is_refused(tmp_path, run):
     source, output = write(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.jsonl"
-    message = rf"another batch \(process {os.getpid()}\) is writing this output. Wait, or choose another output"
+    message = "another batch is writing this output. Wait, or choose another output"
 
     def second():
         for resume in (False, True):
@@ -675,7 +675,8 @@ def test_two_processes_begun_together_do_not_disturb_each_other(tmp_path, progra
     both = [subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = sorted((process.wait(timeout=100), *process.communicate()) for process in both)
     assert ended[0] == (0, "200 rows, 200 answered, 0 errors, 0 kept\n", "")
-    assert ended[1][0] == 2 and "is writing this output" in ended[1][2] and ended[1][2].count("\n") == 1
+    assert ended[1][0] == 2 and ended[1][2].count("\n") == 1
+    assert "is writing this output" in ended[1][2] or "exists. " in ended[1][2]  # if the first was very quick
 
 
 @forks
@@ -902,7 +903,7 @@ def test_without_threadpoolctl_workers_are_refused(tmp_path, monkeypatch, capsys
 
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_where_forking_is_not_safe_workers_are_refused(tmp_path, monkeypatch, capsys, verb, platform):
-    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(engines, "sys", SimpleNamespace(platform=platform))
     source = str(write(tmp_path / "in.jsonl", questions(1)))
     assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
     assert "cannot fork processes safely. Leave --workers out, or use --scheduler." in capsys.readouterr().err
@@ -927,7 +928,6 @@ def test_standard_input_is_read_and_not_kept(tmp_path, run, program):
     [
         (OSError(28, "No space left on device"), 1, "the output could not be written (No space left on device)"),
         (ValueError("broken"), 2, "broken"),
-        (KeyboardInterrupt(), 130, ""),
     ],
 )
 def test_standard_input_that_cannot_be_copied_leaves_no_file(
@@ -965,7 +965,7 @@ def test_a_reader_that_has_had_enough_ends_it_silently(tmp_path, program):
     call = f"{shlex.join(program)} - -o - < in.jsonl | head -1"
     environment = os.environ | {"PYTHONPATH": str(Path(batch_run.__file__).parents[2])}
     done = subprocess.run(call, shell=True, capture_output=True, cwd=tmp_path, env=environment)
-    assert done.stdout.count(b"\n") == 1 and done.stderr == b"1000 rows, 0 answered, 1000 errors, 0 kept\n"
+    assert done.stdout.count(b"\n") == 1 and done.stderr == b""
 
 
 @pytest.mark.parametrize("error", [MemoryError(), pa.ArrowMemoryError("malloc of size 9")])
