@@ -70,7 +70,7 @@ class Job:
         self.answer: Future[str] = Future()
 
     def finish(self) -> None:
-        """Give the answer, or status 422 if it is too long: answers may overlap, and one may be nearly the whole text."""
+        """Give the answer, or status 422 if it is too long: answers overlap, and one may be nearly the whole text."""
         if not self.answer.set_running_or_notify_cancel():
             return
         lengths = [end - start for _, start, end in self.search.best()] if isinstance(self.search, Search) else [0]

@@ -127,7 +127,7 @@ def unprocessable() -> Iterator[None]:
 
 
 async def wait_for(job: Job, request: Request) -> str:
-    """The JSON that answers a job. Cancels it and raises ClientDisconnect, or HTTPException 503 after ANSWER_SECONDS."""
+    """The answer to a job, JSON. Cancels it and raises ClientDisconnect, or HTTPException 503 after ANSWER_SECONDS."""
     answer = asyncio.wrap_future(job.answer)
     disconnected = asyncio.create_task(client_disconnected(request))
     either: set[asyncio.Future[Any]] = {answer, disconnected}
