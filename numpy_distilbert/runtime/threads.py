@@ -88,11 +88,14 @@ class Team:
 
         if len(items) > 1 and self.n_threads > 1:
             _helpers.help(work, min(self.n_threads, len(items)) - 1)
-        work()
-        for _ in items:
-            finished.get()
-        if errors:
-            raise errors.pop(0)
+        try:
+            work()
+            for _ in items:
+                finished.get()
+            if errors:
+                raise errors.pop(0)
+        finally:
+            errors.clear()  # each refers to this list, by its traceback
 
     def split(self, count: int, function: Callable[[slice], Any]) -> None:
         """Call function with equal slices of range(count), one for each thread; return when all are done."""

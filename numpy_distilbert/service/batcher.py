@@ -70,16 +70,19 @@ class Job:
         self.answer: Future[str] = Future()
 
     def finish(self) -> None:
-        """Give the answer, or status 422 if it is too long: answers overlap, and one may be nearly the whole text."""
-        if not self.answer.set_running_or_notify_cancel():
-            return
+        """Give the answer. Raises HTTPException if it is too long: answers overlap, and one may be the whole text."""
         lengths = [end - start for _, start, end in self.search.best()] if isinstance(self.search, Search) else [0]
         if max(lengths) > ANSWER_CHARACTERS or sum(lengths) > ANSWERS_CHARACTERS:
             most = f"{ANSWER_CHARACTERS} characters, and all together {ANSWERS_CHARACTERS}"
-            problem = f"An answer has {max(lengths)} characters. One may have {most}."
-            self.answer.set_exception(HTTPException(422, problem))
-        else:
-            self.answer.set_result(json.dumps(self.search.result()))
+            raise HTTPException(422, f"An answer has {max(lengths)} characters. One may have {most}.")
+        answer = json.dumps(self.search.result())
+        if self.answer.set_running_or_notify_cancel():
+            self.answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Give an error for an answer."""
+        if not self.answer.done() and self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(error)
 
 
 class Batcher:
@@ -109,7 +112,6 @@ class Batcher:
 
     def _pass(self) -> None:
         """Run one forward pass. If it fails, the error is the answer to all its jobs."""
-        jobs: set[Job] = set()
         batch: list[tuple[Job, Encoding | None, bool]] = []  # each window, and whether it is the job's last
         n_tokens = 0
 
@@ -119,8 +121,11 @@ class Batcher:
             job = queue.popleft()
             if job.answer.done():  # cancelled, or failed in a pass before
                 return
-            jobs.add(job)
-            window, following = next(job.windows, (None, None))  # a text without tokens has no passages
+            try:
+                window, following = next(job.windows, (None, None))  # a text without tokens has no passages
+            except Exception as error:
+                job.fail(error)
+                return
             batch.append((job, window, following is None))
             n_tokens += 0 if window is None else len(window)
             if following is not None:
@@ -139,12 +144,15 @@ class Batcher:
                 take(self._begun)
             windows = [window.ids for _, window, _ in batch if window is not None]
             logits = iter(self._qa.logits(windows) if windows else [])
-            for job, window, last in batch:
+        except Exception as error:
+            for job, _, _ in batch:
+                job.fail(error)
+            return
+        for job, window, last in batch:
+            try:
                 if window is not None:
                     job.search.add(window, *next(logits))
                 if last:
                     job.finish()
-        except Exception as error:
-            for job in jobs:
-                if not job.answer.done() and job.answer.set_running_or_notify_cancel():
-                    job.answer.set_exception(error)
+            except Exception as error:
+                job.fail(error)

@@ -1,12 +1,16 @@
 """The runtime changes when and where things are computed, not what; and it leaves the host process as it was."""
 
+import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -240,6 +244,59 @@ def test_a_host_that_holds_blas_itself_keeps_it(two_blas_threads):
             with threads() as team:  # either BLAS or the team has two threads, never both
                 assert [team.n_threads, *blas_threads()] in ([1, 2], [2, 1])
             assert blas_threads() == [2]
+
+
+def test_a_limit_of_the_host_that_ends_meanwhile_stays_ended(two_blas_threads):
+    with ThreadPoolExecutor(1) as host:
+        limit = host.submit(lambda: threadpoolctl.threadpool_limits(1, user_api="blas").__enter__()).result()
+        with threads() as team:
+            assert team.n_threads == 1
+            host.submit(limit.__exit__, None, None, None).result()
+        assert blas_threads() == [2]
+    with threads() as team:
+        assert team.n_threads == 2
+
+
+def test_what_a_failed_call_held_is_freed_at_once(two_blas_threads):
+    class Held:
+        pass
+
+    def fail(item):
+        held = Held()
+        alive.append(ref(held))
+        both_are_there.wait()
+        raise KeyError(item)
+
+    alive, both_are_there = [], threading.Barrier(2, timeout=60)
+    gc.disable()
+    try:
+        with suppress(KeyError), threads() as team:
+            team.run(fail, range(2))
+        assert [one() for one in alive] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_a_call_while_the_interpreter_ends_does_not_hang():
+    program = """
+import gc
+from numpy_distilbert.runtime.threads import single_threaded, threads
+
+def suspended():
+    with single_threaded():
+        yield
+
+class Last:
+    def __del__(self):
+        with threads():
+            print("called")
+
+kept = suspended()
+next(kept)
+gc.last, gc.kept = Last(), kept  # gc ends late
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "called\n", "")
 
 
 def test_without_threadpoolctl_blas_keeps_its_own_threads(two_blas_threads, monkeypatch, embedded):

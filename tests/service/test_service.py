@@ -461,6 +461,20 @@ def test_a_short_question_waits_for_no_more_than_a_window_of_each_long_document(
     assert same(json.loads(long.answer.result()), shallow("Who kept the log?", LONG[:10_000]))
 
 
+@pytest.mark.parametrize("where", ["windows", "add", "result"])
+def test_an_error_of_one_job_is_its_own(shallow, where, monkeypatch):
+    def fail(*_):
+        raise CheckpointError("broken")
+
+    jobs = [job(shallow, TOWER) for _ in range(3)]
+    if where == "windows":
+        jobs[1].windows = (fail() for _ in range(1))
+    else:
+        setattr(jobs[1].search, where, fail)
+    answered(shallow, *jobs)
+    assert [type(one.answer.exception()) for one in jobs] == [type(None), CheckpointError, type(None)]
+
+
 def test_new_questions_and_long_documents_take_turns(shallow, monkeypatch):
     monkeypatch.setattr("numpy_distilbert.service.batcher.FILL_TOKENS", 0)
     qa = Counting(shallow)
