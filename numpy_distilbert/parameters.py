@@ -146,6 +146,8 @@ def from_state_dict(
         by_head = [tensor.reshape(config.n_heads, -1, *tensor.shape[1:]) for tensor in tensors]
         return np.stack(by_head, axis=1).reshape(-1, *place.shape[1:])
 
+    if config.n_layers > len(weights):  # a list of them could take all memory
+        _tensor(weights, f"{LAYER.format(config.n_layers - 1)}.attention.q_lin.weight", (config.dim, config.dim))
     return cast(Parameters, tree_map(read, published(config, head)))
 
 

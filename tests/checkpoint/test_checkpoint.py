@@ -145,6 +145,7 @@ REFUSED = [
     (config(n_heads=True), r"config\.json: n_heads is True, needs a positive integer"),
     (config(n_heads=4), r"config\.json: 4 n_heads do not divide dim 6"),
     (config(n_layers=2), r"model\.safetensors: tensor \S+layer\.1\.\S+ is missing"),
+    (config(n_layers=10**12), r"model\.safetensors: tensor \S+layer\.999999999999\.\S+ is missing"),
     (config(hidden_dim=7), r"lin1\.weight has shape \(5, 6\), the configuration needs \(7, 6\)"),
     (missing("model.safetensors"), r"model\.safetensors: missing\. Weights in pytorch_model\.bin are a pickle"),
     (folder_instead("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
