@@ -18,7 +18,7 @@ from ..qa import QuestionAnswerer
 from ..squad import Question
 from ..tokenizer import Encoding
 
-MAX_EPOCHS = 100  # their steps are planned before the first
+MAX_EPOCHS = 1000  # their steps are planned before the first
 NEGATIVES = 1  # the stream of random numbers they are drawn from, beside those of order and dropout
 DRAWS = 20  # random passages to try before a question is given up
 

@@ -705,7 +705,7 @@ def test_training_with_other_settings_is_not_resumed(distill, tmp_path, capsys, 
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "training cannot resume from it" in error and problem in error
     assert distill("--out", tmp_path / "new", "--epochs", 10**12) == 2
-    assert "epochs must be at most 100" in capsys.readouterr().err
+    assert "epochs must be at most 1000" in capsys.readouterr().err
 
 
 def test_other_answers_are_other_data(distill, tmp_path, capsys, monkeypatch):
