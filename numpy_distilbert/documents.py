@@ -35,7 +35,7 @@ PASSAGE_TOKENS = 288
 PRIOR, NEUTRAL = 30.0, 0.45  # how much the fit of a passage counts, and the one that speaks neither for nor against it
 K1, B = 1.2, 0.75  # of BM25, as is usual
 WITHIN_A_WORD, BETWEEN_WORDS, SENTENCE, PARAGRAPH = range(4)  # places to cut, the best last
-SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s+|\n")
+SENTENCE_OR_LINE_END = re.compile(r"[.!?][\"'”’)\]]*\s+|\n")
 BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 Name = int | str
 
@@ -138,7 +138,7 @@ def cut(text: str, offsets: Ids, words: Ids, length: int) -> Iterator[tuple[int,
         length = max(1, 3 * length // 4)
     quality = np.full(len(words) + 1, BETWEEN_WORDS)  # of a cut before each token, and behind the last
     quality[1:-1][words[1:] == words[:-1]] = WITHIN_A_WORD
-    for kind, pattern in ((SENTENCE, SENTENCE_END), (PARAGRAPH, BLANK_LINE)):
+    for kind, pattern in ((SENTENCE, SENTENCE_OR_LINE_END), (PARAGRAPH, BLANK_LINE)):
         ends = [match.end() for match in pattern.finditer(text)]
         quality[np.searchsorted(offsets[:, 0], ends)] = kind
     start = 0
@@ -282,9 +282,8 @@ class Ranking:
         document, _, margins, starts, ends = passage
         self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(margins, axis=None)))
         choices = [margins]
-        if (
-            repeated
-        ):  # a span that reaches into the next passage may lose to one there: then what it overlaps counts again
+        if repeated:
+            # a span that reaches into the next passage may lose to one there: then what it overlaps here counts again
             words, further = np.indices(margins.shape)
             choices.append(np.where(words + further < len(margins) - repeated, margins, -np.inf))
         for choice in choices:

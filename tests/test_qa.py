@@ -377,6 +377,14 @@ def test_logits_that_are_not_finite_are_refused(embedded, random_checkpoint, mon
         broken("Who?", "Ada.")
 
 
+def test_of_a_long_text_only_the_digest_is_kept_and_equal_ones_are_still_added(embedded, monkeypatch):
+    context = ("Maren Holt kept the log. " + "The gate is new. " * 120) * 3  # in several windows
+    expected = embedded("Who kept the log?", context, top_k=5)
+    monkeypatch.setattr("numpy_distilbert.qa.KEY_CHARACTERS", 0)
+    assert embedded("Who kept the log?", context, top_k=5) == expected
+    assert expected[0].score > 1  # the sum of several
+
+
 def test_weights_too_large_for_float32_are_one_error_and_no_warning(shallow_model):
     broken = QuestionAnswerer.from_pretrained(shallow_model)
     broken.model.parameters.layers[0].ffn.lin1.weight[:] = 3e38

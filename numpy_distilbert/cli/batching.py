@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import check_integer
-from ..batch.engines import Answering, ModelSource, cluster, process_pool, thread_pool
+from ..batch.engines import Answering, Engine, ModelSource, cluster, process_pool, thread_pool
 from ..batch.run import Progress, Stopped, answer_file
 from .terminal import MODEL_HELP, PROGRAM, Result, Verbs, add_verb, clear_bar, draw_bar, fail, pace, warn
 
@@ -56,12 +56,7 @@ def _batch(arguments: argparse.Namespace) -> Result:
         raise ValueError("nothing is kept of a run with -o -. Name a file, or leave --resume out.")
     how = Answering(arguments.no_answer, arguments.read)
     model = ModelSource.find(arguments.model)
-    if arguments.workers is not None:
-        engine = process_pool(model, check_integer("--workers", arguments.workers, 1))
-    elif arguments.scheduler is not None:
-        engine = cluster(arguments.scheduler)
-    else:
-        engine = thread_pool(model)
+    engine = _engine(arguments, model)
     try:
         with ExitStack() as cleanup:
             kept = f"{'at least ' * arguments.resume}{{}} of {{}} rows are kept"
@@ -93,6 +88,13 @@ def _batch(arguments: argparse.Namespace) -> Result:
     if to_stdout and sys.stderr is not None:
         print(text, file=sys.stderr)
     return "" if to_stdout else text, int(summary.errors > 0)
+
+
+def _engine(arguments: argparse.Namespace, model: ModelSource) -> Engine:
+    """Who computes, as the call says."""
+    if arguments.workers is not None:
+        return process_pool(model, check_integer("--workers", arguments.workers, 1))
+    return thread_pool(model) if arguments.scheduler is None else cluster(arguments.scheduler)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """The arguments in a call. An unknown option is reported first: it may be what is missing, misspelt."""
         for word in takewhile("--".__ne__, words):
-            if word.startswith("--") and " " not in word:  # else it is a value, as for argparse
+            if word.startswith("--") and " " not in word:  # argparse too takes one with a space for a value
                 self.check("option", word.split("=")[0], self._option_string_actions)
         parsed, extra = self.parse_known_args(words)
         if extra:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..arguments import Array, Ids, check_integer
 from ..checkpoint import Checkpoint
-from ..documents import SENTENCE_END
+from ..documents import SENTENCE_OR_LINE_END
 from ..files import write_whole
 from ..inputs import read_options
 from ..model import DistilBertForQuestionAnswering
@@ -112,7 +112,7 @@ def _words(encoding: Encoding, sequence: int, text: str, every_token: bool) -> l
 
 def _nearby(starts: Ids, in_answer: NDArray[np.bool_], context: str) -> slice:
     """At most WORDS words: of the answer's sentence, then of those beside it. starts: where in context each begins."""
-    ends = [match.end() for match in SENTENCE_END.finditer(context)]
+    ends = [match.end() for match in SENTENCE_OR_LINE_END.finditer(context)]
     sentences = np.unique(np.searchsorted(ends, starts, "right"), return_inverse=True)[1]
     first, last = np.flatnonzero(in_answer)[[0, -1]]
     for beside in (0, 1):

@@ -74,10 +74,10 @@ class Team:
         waiting, finished, errors = deque(items), SimpleQueue[None](), list[BaseException]()
 
         def work() -> None:
-            while waiting:
+            while True:
                 try:
                     item = waiting.popleft()
-                except IndexError:  # another thread was first
+                except IndexError:
                     return
                 try:
                     if not errors:

@@ -56,9 +56,8 @@ class Service:
     def __init__(self, qa: QuestionAnswerer, model: str, limits: protocol.Limits) -> None:
         """model: its name."""
         self._qa, self._model, self._limits = qa, model, limits
-        self._held: Counter[str] = (
-            Counter()
-        )  # requests that are being answered, characters of their texts, bytes of others
+        # of requests that are being answered: how many, and the characters of their texts; of others the bytes so far
+        self._held: Counter[str] = Counter()
         self._batcher = Batcher(qa)
 
     def application(self) -> Starlette:

@@ -25,7 +25,7 @@ from ..qa import QuestionAnswerer
 from .batcher import Job
 
 TEXT_CHARACTERS = 500_000  # of a question or a context
-MAX_OPTIONS = {"top_k": 100, "max_answer_len": 100}  # tokens: an answer may have any number of characters
+MAX_OPTIONS = {"top_k": 100, "max_answer_len": 100}  # answers and tokens
 REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, for the service to answer it
 RETRY_SECONDS = DISCONNECT_SECONDS = 1
 BODIES = 16  # of the longest allowed, may arrive at a time

@@ -186,6 +186,15 @@ def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threa
     assert blas_threads() == [2]
 
 
+def test_a_call_ends_when_blas_has_what_it_had_however_long_that_takes(two_blas_threads, monkeypatch):
+    found = blas.find_blas()
+    restore = found._restore
+    monkeypatch.setattr(found, "_restore", lambda: (time.sleep(0.1), restore()))
+    with threads():
+        pass
+    assert blas_threads() == [2]
+
+
 def test_blas_has_its_threads_again_after_an_error(two_blas_threads):
     def fail(rows, failing):
         if rows == failing:
@@ -246,9 +255,10 @@ def test_a_host_that_holds_blas_itself_keeps_it(two_blas_threads):
             assert blas_threads() == [2]
 
 
-def test_a_limit_of_the_host_that_ends_meanwhile_stays_ended(two_blas_threads):
+@pytest.mark.parametrize("limited", [1, 3])
+def test_a_limit_of_the_host_that_ends_meanwhile_stays_ended(two_blas_threads, limited):
     with ThreadPoolExecutor(1) as host:
-        limit = host.submit(lambda: threadpoolctl.threadpool_limits(1, user_api="blas").__enter__()).result()
+        limit = host.submit(lambda: threadpoolctl.threadpool_limits(limited, user_api="blas").__enter__()).result()
         with threads() as team:
             assert team.n_threads == 1
             host.submit(limit.__exit__, None, None, None).result()
@@ -279,7 +289,6 @@ def test_what_a_failed_call_held_is_freed_at_once(two_blas_threads):
 
 def test_a_call_while_the_interpreter_ends_does_not_hang():
     program = """
-import gc
 from numpy_distilbert.runtime.threads import single_threaded, threads
 
 def suspended():
@@ -291,9 +300,9 @@ class Last:
         with threads():
             print("called")
 
-kept = suspended()
+kept, last = suspended(), Last()
 next(kept)
-gc.last, gc.kept = Last(), kept  # gc ends late
+last.itself = last  # so that it is collected at the very end
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, encoding="utf-8")
     assert (done.returncode, done.stdout, done.stderr) == (0, "called\n", "")
