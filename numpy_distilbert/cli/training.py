@@ -35,7 +35,7 @@ def add_verbs(verbs: Verbs) -> None:
     out.add_argument("--write-logits", metavar="OUT.safetensors", help="write the logits of --init, and do not train")
     teacher = "logits to learn from, made by --write-logits or another framework; of several files, the mean"
     verb.add_argument("--teacher", metavar="LOGITS", nargs="+", default=[], help=teacher)
-    verb.add_argument("--limit", metavar="N", type=int, help="use only the first N questions")
+    verb.add_argument("--limit", metavar="N", type=int, help="use only N questions, spread evenly over the file")
     held_out = "train without the last N articles, at most a tenth, and calibrate scores on them (default: %(default)s)"
     verb.add_argument("--held-out", metavar="N", type=int, default=20, help=held_out)
     verb.add_argument("--eval", metavar="DEV.json", help="evaluate on this SQuAD file at the end")
@@ -73,7 +73,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
     questions, held_out = data.hold_out(read_squad(arguments.file, left_out), arguments.held_out)
-    questions = questions[: arguments.limit]
+    questions = data.spread(questions, arguments.limit)
     ids, answers, misplaced = data.training_windows(questions, qa)
     if left_out or misplaced:
         blank = f"{len(left_out)} questions of the file are blank or have no answer"

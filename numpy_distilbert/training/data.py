@@ -78,6 +78,13 @@ def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Quest
     return parts
 
 
+def spread(questions: Sequence[Question], limit: int | None) -> Sequence[Question]:
+    """At most limit of the questions, evenly spaced, as the first ones alone would be of a few articles."""
+    total = len(questions)
+    n = total if limit is None else min(limit, total)
+    return [questions[i * total // n] for i in range(n)]
+
+
 def contexts_by_article(questions: Sequence[Question]) -> dict[int, list[str]]:
     """The contexts of every article, each once, in order."""
     contexts: dict[int, dict[str, None]] = {}

@@ -823,6 +823,12 @@ def test_limit_counts_questions_that_are_not_blank_and_have_an_answer(distill, t
     assert "logits of 9 windows" in output and "2 questions of the file are blank" in errors and "4 answers" in errors
 
 
+def test_limited_questions_are_spread_over_the_file():
+    assert data.spread("abcdefgh", 3) == ["a", "c", "f"]  # 0, 8/3, 16/3, rounded down
+    assert data.spread("abc", 9) == data.spread("abc", None) == ["a", "b", "c"]
+    assert data.spread("", 2) == []
+
+
 def test_a_teacher_is_what_the_model_said(distill, tmp_path, shallow):
     assert distill("--write-logits", tmp_path / "teacher.safetensors") == 0
     questions = read_questions(tmp_path / "squad.json")
