@@ -16,13 +16,38 @@ tests/test_architecture.py says which module may import which.
 
 __version__ = "0.4.0"
 
-from .checkpoint import Checkpoint, CheckpointError
-from .documents import Documents
-from .model import DistilBertForQuestionAnswering, DistilBertModel
-from .qa import QuestionAnswerer, pipeline
-from .spans import Answer
-from .tokenizer import Tokenizer
-from .vectors import embed_texts
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, CheckpointError
+    from .documents import Documents
+    from .model import DistilBertForQuestionAnswering, DistilBertModel
+    from .qa import QuestionAnswerer, pipeline
+    from .spans import Answer
+    from .tokenizer import Tokenizer
+    from .vectors import embed_texts
+else:  # on first use, so that the command line can set what NumPy reads when it is imported
+    _NAMES = {
+        "checkpoint": ["Checkpoint", "CheckpointError"],
+        "documents": ["Documents"],
+        "model": ["DistilBertForQuestionAnswering", "DistilBertModel"],
+        "qa": ["QuestionAnswerer", "pipeline"],
+        "spans": ["Answer"],
+        "tokenizer": ["Tokenizer"],
+        "vectors": ["embed_texts"],
+    }
+
+    def __getattr__(name):
+        for module_name, names in _NAMES.items():
+            if name in (module_name, *names):
+                module = import_module(f".{module_name}", __name__)
+                return module if name == module_name else getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Answer",

@@ -1,5 +1,6 @@
 """What is shipped: the embedded weights as the model card describes them, and a wheel that works elsewhere."""
 
+import ast
 import configparser
 import doctest
 import hashlib
@@ -117,6 +118,29 @@ def test_a_wheel_under_60_mb_answers_from_another_directory(tmp_path):
     assert json.loads(answer)["answer"] == "Turin"
     page = [f"service/page/{path.name}" for path in (ROOT / "numpy_distilbert" / "service" / "page").iterdir()]
     assert all((site / "numpy_distilbert" / name).exists() for name in ["py.typed", "weights/README.md", *page])
+
+
+def test_the_package_has_its_names_before_numpy_is_imported():
+    program = """
+import sys, numpy_distilbert
+import numpy_distilbert.cli
+assert "numpy" not in sys.modules and {*numpy_distilbert.__all__, "__version__"} <= {*dir(numpy_distilbert)}
+from numpy_distilbert import *
+print(*[globals()[name].__module__ for name in numpy_distilbert.__all__], numpy_distilbert.tokenizer.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, encoding="utf-8")
+    modules = "spans checkpoint checkpoint.files model model documents qa tokenizer vectors qa tokenizer"
+    assert done.stdout.split() == [f"numpy_distilbert.{name}" for name in modules.split()]
+    with pytest.raises(AttributeError, match="module 'numpy_distilbert' has no attribute 'Tokeniser'"):
+        numpy_distilbert.Tokeniser  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_there_are():
+    tree = ast.parse(Path(numpy_distilbert.__file__).read_text(encoding="utf-8"))
+    typed = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    names = {node.module: [alias.name for alias in node.names] for node in typed}
+    assert names == numpy_distilbert._NAMES
+    assert sorted(name for listed in names.values() for name in listed) == numpy_distilbert.__all__
 
 
 def test_the_example_of_the_package_is_true():
