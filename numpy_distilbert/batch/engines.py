@@ -22,7 +22,7 @@ from ..checkpoint import CheckpointError, hub
 from ..documents import Found, Ranking
 from ..inputs import Pair
 from ..qa import QuestionAnswerer
-from ..runtime.blas import find_blas
+from ..runtime.blas import is_limited
 from ..runtime.threads import n_cores, single_threaded
 from ..spans import Answer
 
@@ -111,7 +111,7 @@ def process_pool(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor,
     # Windows cannot fork. macOS can, but system libraries, a BLAS among them, may crash or hang in the child.
     if sys.platform == "win32" or sys.platform == "darwin":
         raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
-    if find_blas() is None:
+    if not is_limited():
         needed = "threadpoolctl, and a BLAS library that it knows"
         raise ValueError(f'workers need {needed}. Run: pip install "numpy-distilbert[batch]"')
     load(model)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import asking, batching, checkpoints, evaluating, lab, serving, training
+from ..runtime.blas import claim_threads
 from .terminal import PROGRAM, Parser, Verbs, fail, writable
 
 TASKS = {
@@ -22,6 +22,9 @@ TASKS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb, or without any print the help; None means the arguments of the process. Returns the exit status."""
+    claim_threads()
+    from . import asking, batching, checkpoints, evaluating, lab, serving, training  # which import NumPy
+
     verbs: Verbs = {}
     for module in (asking, batching, serving, lab, checkpoints, evaluating, training):
         module.add_verbs(verbs)

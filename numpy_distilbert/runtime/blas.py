@@ -1,8 +1,11 @@
-"""The BLAS library of NumPy: found on first use, and limited to one thread while our calls divide the work."""
+"""The BLAS library of NumPy, which has one thread while our calls divide the work: threadpoolctl sees to that in the
+process of others, and in our own, as of the command line, a variable that BLAS reads when NumPy is imported.
+"""
 
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -109,10 +112,48 @@ class Blas:
 
 
 _finding = threading.Lock()
+# how many threads to have, for the libraries that NumPy is built with
+_VARIABLES = [f"{name}_NUM_THREADS" for name in ("OPENBLAS", "MKL", "BLIS", "OMP")] + ["VECLIB_MAXIMUM_THREADS"]
+_claimed = 0
 
 
-def find_blas() -> Blas | None:
-    """The BLAS of this process; None without threadpoolctl (the extra "fast"), which leaves BLAS its own threads."""
+def claim_threads() -> None:
+    """Give BLAS one thread for good, in this process and its children, and our calls those it would have had. For a
+    process that is ours, before NumPy is imported; later it does nothing.
+    """
+    global _claimed
+    if "numpy" not in sys.modules:
+        _claimed = _asked_threads()
+        os.environ.update(dict.fromkeys(_VARIABLES, "1"))
+
+
+def _asked_threads() -> int:
+    """How many threads the user asks BLAS to have, or else the number of cores."""
+    n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    asked = [int(value) for value in map(os.environ.get, _VARIABLES) if value and value.isdecimal()]
+    return min([n_cores, *filter(None, asked)])
+
+
+def is_limited() -> bool:
+    """Whether one_thread() keeps BLAS to one."""
+    return _claimed > 0 or _find_blas() is not None
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """BLAS has one thread, if it can be limited. Yields how many a call may have instead: as many as the host process
+    had given to BLAS, or 1 if BLAS keeps them.
+    """
+    blas = None if _claimed else _find_blas()
+    if blas is None:
+        yield _claimed or 1
+    else:
+        with blas.one_thread() as n_threads:
+            yield n_threads
+
+
+def _find_blas() -> Blas | None:
+    """The BLAS of this process; None without threadpoolctl (the extra "fast"), or if that does not know it."""
     if sys.is_finalizing():  # the thread that keeps the setting is gone
         return None
     with _finding:  # two of them would undo each other's settings
@@ -124,9 +165,20 @@ def _find() -> Blas | None:
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
+        if _asked_threads() > 1 and _is_openblas():
+            message = "OpenBLAS's threads spin while they wait, which is slow on a machine with other work. "
+            message += "Install threadpoolctl, or set OPENBLAS_NUM_THREADS=1 before NumPy is imported."
+            warnings.warn(message, stacklevel=2)
         return None
     controller = ThreadpoolController().select(user_api="blas")
     return Blas(controller) if controller.lib_controllers else None
+
+
+def _is_openblas() -> bool:
+    import numpy as np
+
+    built_with = getattr(np.__config__, "CONFIG", {}).get("Build Dependencies", {})  # NumPy 1.25 does not say
+    return "openblas" in built_with.get("blas", {}).get("name", "")
 
 
 def _after_fork() -> None:

@@ -5,7 +5,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
 from queue import SimpleQueue
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .blas import find_blas
+from .blas import one_thread
 
 PACK_TOKENS = 2048  # more would only take memory
 UNEVEN = 1.08  # how much longer than the average one thread may work before the other way to divide is faster
@@ -129,23 +129,22 @@ def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
 @contextmanager
 def threads() -> Iterator[Team]:
     """The threads for a call: as many as the host process gave to BLAS."""
-    blas = None if _single_threaded.get() else find_blas()
-    if blas is None:
+    if _single_threaded.get():
         yield Team()
         return
-    with blas.one_thread() as n_threads:
+    with one_thread() as n_threads:
         yield Team(n_threads)
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Calls inside compute in their own thread, BLAS included: their numbers are the same on any number of cores, and
-    other threads can do the same beside them. Without threadpoolctl BLAS keeps its threads.
+    other threads can do the same beside them. A BLAS that cannot be limited keeps its threads.
     """
-    before, blas = _single_threaded.get(), find_blas()
+    before = _single_threaded.get()
     try:
         _single_threaded.set(True)
-        with nullcontext() if blas is None else blas.one_thread():
+        with one_thread():
             yield
     finally:
         _single_threaded.set(before)
@@ -153,6 +152,5 @@ def single_threaded() -> Iterator[None]:
 
 def n_cores() -> int:
     """How many threads can compute single-threaded calls at a time: as many as the host process gave to BLAS."""
-    blas = find_blas()
-    with nullcontext(1) if blas is None else blas.one_thread() as n_threads:
+    with one_thread() as n_threads:
         return n_threads

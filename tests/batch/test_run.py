@@ -895,7 +895,7 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys, extra, ver
 
 @forks
 def test_without_threadpoolctl_workers_are_refused(tmp_path, monkeypatch, capsys, verb):
-    monkeypatch.setattr(engines, "find_blas", lambda: None)
+    monkeypatch.setattr(engines, "is_limited", lambda: False)
     source = str(write(tmp_path / "in.jsonl", questions(1)))
     assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
     assert 'pip install "numpy-distilbert[batch]"' in capsys.readouterr().err

@@ -18,7 +18,6 @@ from conftest import blas_threads, posix
 from properties import example, given, st
 
 from numpy_distilbert.runtime import blas, products, workspace
-from numpy_distilbert.runtime import threads as runtime_threads
 from numpy_distilbert.runtime.products import cache_blocks, product, weight_product
 from numpy_distilbert.runtime.threads import (
     PACK_TOKENS,
@@ -187,7 +186,7 @@ def test_blas_has_one_thread_while_computing_and_then_what_it_had(two_blas_threa
 
 
 def test_a_call_ends_when_blas_has_what_it_had_however_long_that_takes(two_blas_threads, monkeypatch):
-    found = blas.find_blas()
+    found = blas._find_blas()
     restore = found._restore
     monkeypatch.setattr(found, "_restore", lambda: (time.sleep(0.1), restore()))
     with threads():
@@ -312,12 +311,69 @@ def test_without_threadpoolctl_blas_keeps_its_own_threads(two_blas_threads, monk
     expected = embedded.model([[101, 2040, 102] * 40])
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "threadpoolctl", None)
+        without.setattr(blas, "_asked_threads", lambda: 1)  # no warning
         found = blas._find.__wrapped__()
-    monkeypatch.setattr(runtime_threads, "find_blas", lambda: found)
+    monkeypatch.setattr(blas, "_find", lambda: found)
     with threads() as team:
         assert team.n_threads == 1 and blas_threads() == [2]
     output = embedded.model([[101, 2040, 102] * 40])
     np.testing.assert_allclose(output.start_logits, expected.start_logits, atol=2e-5)
+
+
+def test_a_blas_that_threadpoolctl_does_not_know_keeps_its_own_threads(two_blas_threads, monkeypatch, recwarn):
+    with monkeypatch.context() as unknown:
+        unknown.setattr(threadpoolctl.ThreadpoolController, "_load_libraries", lambda _: None)
+        found = blas._find.__wrapped__()
+    monkeypatch.setattr(blas, "_find", lambda: found)
+    with threads() as team:
+        assert team.n_threads == 1 and blas_threads() == [2] and not blas.is_limited() and not recwarn
+
+
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+WITHOUT_THREADPOOLCTL = """
+import sys
+sys.modules["threadpoolctl"] = None
+{}
+with threads() as team:
+    n_threads = team.n_threads
+with threads() as team:
+    del sys.modules["threadpoolctl"]
+    from threadpoolctl import threadpool_info
+    print(n_threads, *[library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+"""
+LIBRARY = "from numpy_distilbert.runtime.threads import threads"
+COMMAND_LINE = f"from numpy_distilbert.cli import main; main(['info']); {LIBRARY}"
+
+
+def without_threadpoolctl(program, environment):
+    """The last line that it prints, its threads and BLAS's, and what it prints as errors."""
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    call = [sys.executable, "-c", WITHOUT_THREADPOOLCTL.format(program)]
+    done = subprocess.run(call, env=inherited | environment, capture_output=True, check=True, encoding="utf-8")
+    return done.stdout.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment, threads",
+    [
+        ({}, CORES),
+        ({"OPENBLAS_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": ""}, min(2, CORES)),
+        ({"OMP_NUM_THREADS": "0", "OPENBLAS_NUM_THREADS": "1000"}, CORES),
+    ],
+)
+def test_the_command_line_computes_in_its_own_threads_with_one_of_blas(two_blas_threads, environment, threads):
+    assert without_threadpoolctl(COMMAND_LINE, environment) == (f"{threads} 1", "")
+
+
+@pytest.mark.parametrize("variable", [None, "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_the_library_warns_once_of_threads_that_it_cannot_limit(two_blas_threads, variable):
+    if not any(library["internal_api"] == "openblas" for library in threadpoolctl.threadpool_info()):
+        pytest.skip("is about OpenBLAS")
+    n_threads, errors = without_threadpoolctl(LIBRARY, {variable: "1"} if variable else {})
+    assert n_threads == f"1 {1 if variable else CORES}"
+    assert errors.count("UserWarning: OpenBLAS's threads spin") == (CORES > 1 and variable is None)
+    assert "Install threadpoolctl, or set OPENBLAS_NUM_THREADS=1" in errors or not errors
 
 
 @pytest.fixture(scope="module")
