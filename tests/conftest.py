@@ -16,7 +16,9 @@ from numpy_distilbert.lab.synthetic import write_checkpoint
 
 REFERENCE = Path(__file__).parent / "reference"
 
-forks = pytest.mark.skipif(sys.platform != "linux", reason="--workers forks processes, which is safe on Linux alone")
+forks = pytest.mark.skipif(
+    sys.platform != "linux", reason="--workers forks processes on Linux alone, and /proc lists them"
+)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, links, permissions or shell")
 
 

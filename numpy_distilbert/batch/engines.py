@@ -1,4 +1,4 @@
-"""Where blocks are computed: threads, processes forked from this one, which share its weights, or a Dask cluster.
+"""Where blocks are computed: threads, processes of this machine, or a Dask cluster.
 
 An engine is a context manager that gives an Executor of concurrent.futures and the number of its workers. A block is
 always computed by a single thread, so the answers do not depend on how many there are.
@@ -7,14 +7,12 @@ always computed by a single thread, so the answers do not depend on how many the
 import asyncio
 import hashlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +23,9 @@ from ..qa import QuestionAnswerer
 from ..runtime.blas import is_limited
 from ..runtime.threads import n_cores, single_threaded
 from ..spans import Answer
+from .workers import start_worker
 
-CLUSTER_SECONDS, PARENT_SECONDS = 30, 1
+CLUSTER_SECONDS = 30
 # An executor and its number of workers. Leaving the context early does not wait for blocks that have not begun.
 Engine = AbstractContextManager[tuple[Executor, int]]
 
@@ -105,19 +104,16 @@ def thread_pool(model: ModelSource) -> Iterator[tuple[Executor, int]]:
 
 @contextmanager
 def process_pool(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor, int]]:
-    """An engine: forked single-threaded processes, which share the weights of this one. Raises ValueError
-    where processes cannot be forked safely, or BLAS cannot be limited to one thread.
+    """An engine: single-threaded processes. They are forked and share the weights of this one, or, where that is not
+    safe, load their own.
     """
-    # Windows cannot fork. macOS can, but system libraries, a BLAS among them, may crash or hang in the child.
-    if sys.platform == "win32" or sys.platform == "darwin":
-        raise ValueError("this system cannot fork processes safely. Leave --workers out, or use --scheduler.")
-    if not is_limited():
-        needed = "threadpoolctl, and a BLAS library that it knows"
-        raise ValueError(f'workers need {needed}. Run: pip install "numpy-distilbert[batch]"')
+    # Windows cannot fork. macOS can, but system libraries, a BLAS among them, may crash or hang in the child, as may
+    # a BLAS that has threads.
+    forks = sys.platform not in ("win32", "darwin") and is_limited()
     load(model)
-    context = get_context("fork")
+    context: Any = get_context("fork" if forks else "spawn")
     reader, writer = context.Pipe(duplex=False)
-    pool: Any = ProcessPoolExecutor(n_workers, context, _start_worker, (os.getpid(), reader))
+    pool: Any = ProcessPoolExecutor(n_workers, context, start_worker, (os.getpid(), reader))
     with reader, writer, pool:
         try:
             yield pool, n_workers
@@ -127,19 +123,6 @@ def process_pool(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor,
             if sys.version_info < (3, 11, 5):  # else it waits for ever for a worker to read what it is being sent
                 pool._call_queue._reader.close()
             raise
-
-
-def _start_worker(parent: int, reader: Connection) -> None:
-    """Watch the parent: end this process when it says so or was killed, as no call of the pool would ever return."""
-
-    def watch() -> None:
-        while not reader.poll(PARENT_SECONDS) and os.getppid() == parent:
-            pass
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -18,12 +18,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError
 from types import SimpleNamespace
 
 import pytest
-from conftest import forks, posix
+from conftest import blas_threads, forks, posix
 
 from numpy_distilbert.batch import engines, readers
 from numpy_distilbert.batch import run as batch_run
@@ -173,12 +174,32 @@ def test_the_number_of_threads_does_not_change_a_bit(example, tmp_path, monkeypa
     assert (tmp_path / "out.jsonl").read_bytes() == example[1]
 
 
-@forks
-def test_processes_do_not_change_a_bit(example, tmp_path, model):
+@pytest.mark.parametrize(
+    "platform, limited, start",
+    [
+        pytest.param("linux", True, "fork", marks=forks),
+        pytest.param("linux", False, "spawn", marks=pytest.mark.slow),  # a BLAS that threadpoolctl does not know
+        ("darwin", True, "spawn"),
+        pytest.param("win32", True, "spawn", marks=pytest.mark.slow),
+    ],
+)
+def test_processes_do_not_change_a_bit(example, tmp_path, monkeypatch, model, platform, limited, start):
+    monkeypatch.setattr(engines, "sys", SimpleNamespace(platform=platform, version_info=sys.version_info))
+    monkeypatch.setattr(engines, "is_limited", lambda: limited)
+    started = []
+    monkeypatch.setattr(engines, "get_context", lambda method: started.append(method) or get_context(method))
     assert answer_file(example[0], tmp_path / "out.jsonl", model, engines.process_pool(model, 2)) == Summary(
         270, 268, 2, 0
     )
-    assert (tmp_path / "out.jsonl").read_bytes() == example[1]
+    assert (tmp_path / "out.jsonl").read_bytes() == example[1] and started == [start]
+
+
+def test_a_process_that_is_not_forked_has_one_blas_thread(monkeypatch, model, two_blas_threads):
+    monkeypatch.setattr(engines, "is_limited", lambda: False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with engines.process_pool(model, 1) as (executor, _):
+        assert executor.submit(blas_threads).result() == [1]
+    assert blas_threads() == [2]
 
 
 @pytest.mark.parametrize("threads", ["1", pytest.param("2", marks=pytest.mark.slow)])
@@ -622,6 +643,28 @@ def test_an_interrupt_ends_the_workers_and_what_they_compute(tmp_path, program):
     assert not (parts / "00000001.json").exists()
 
 
+SPAWNS = """
+import sys
+from types import SimpleNamespace
+from numpy_distilbert import cli
+from numpy_distilbert.batch import engines
+engines.sys = SimpleNamespace(platform="darwin", version_info=sys.version_info)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@forks
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_processes_that_are_not_forked_end_with_their_parent(tmp_path, verb, number):
+    long = {"question": "Who?", "context": "Grey sea. " * 110_000}
+    source, output = write(tmp_path / "in.jsonl", [*[GOOD] * 64, *[long] * 6]), tmp_path / "out.jsonl"
+    call = [sys.executable, "-c", SPAWNS, *verb, str(source), "-o", str(output), "--workers", "2"]
+    errors, status, started = interrupt(call, lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), number)
+    assert (errors, status) == ((STOPS.format(64, 70), 130) if number == signal.SIGINT else (errors, -number))
+    assert len(started) == 3  # two workers, and a process of multiprocessing's that frees what they share
+    until(lambda: not any(alive(process) for process in started))
+
+
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_answered_at_once_though_threads_compute(tmp_path, program, number):
@@ -891,22 +934,6 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, capsys, extra, ver
         call = ["-o", str(tmp_path / "out.jsonl"), "--scheduler", "tcp://127.0.0.1:1"]
     assert main([*verb, source, *call]) == 2
     assert f"{extra} is needed" in capsys.readouterr().err
-
-
-@forks
-def test_without_threadpoolctl_workers_are_refused(tmp_path, monkeypatch, capsys, verb):
-    monkeypatch.setattr(engines, "is_limited", lambda: False)
-    source = str(write(tmp_path / "in.jsonl", questions(1)))
-    assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
-    assert 'pip install "numpy-distilbert[batch]"' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("platform", ["win32", "darwin"])
-def test_where_forking_is_not_safe_workers_are_refused(tmp_path, monkeypatch, capsys, verb, platform):
-    monkeypatch.setattr(engines, "sys", SimpleNamespace(platform=platform))
-    source = str(write(tmp_path / "in.jsonl", questions(1)))
-    assert main([*verb, source, "-o", str(tmp_path / "out.jsonl"), "--workers", "1"]) == 2
-    assert "cannot fork processes safely. Leave --workers out, or use --scheduler." in capsys.readouterr().err
 
 
 # formats
