@@ -107,8 +107,7 @@ def process_pool(model: ModelSource, n_workers: int) -> Iterator[tuple[Executor,
     """An engine: single-threaded processes. They are forked and share the weights of this one, or, where that is not
     safe, load their own.
     """
-    # Windows cannot fork. macOS can, but system libraries, a BLAS among them, may crash or hang in the child, as may
-    # a BLAS that has threads.
+    # Windows cannot fork. macOS can, but system libraries may crash or hang in the child; so may a BLAS with threads.
     forks = sys.platform not in ("win32", "darwin") and is_limited()
     load(model)
     context: Any = get_context("fork" if forks else "spawn")

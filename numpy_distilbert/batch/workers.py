@@ -1,5 +1,5 @@
-"""What a worker process does first. NumPy must not be imported here: a process that was not forked has yet to say how
-many threads BLAS may have in it.
+"""What a worker process does first. NumPy must not be imported here: in a process that was not forked, BLAS is limited
+before that.
 """
 
 import os

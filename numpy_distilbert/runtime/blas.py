@@ -1,5 +1,5 @@
-"""The BLAS library of NumPy, which has one thread while our calls divide the work: threadpoolctl sees to that in the
-process of others, and in our own, as of the command line, a variable that BLAS reads when NumPy is imported.
+"""The BLAS library of NumPy, kept to one thread while our calls divide the work: by threadpoolctl or, in a process of
+our own such as the command line, by environment variables that BLAS reads when NumPy is imported.
 """
 
 import os
@@ -112,14 +112,14 @@ class Blas:
 
 
 _finding = threading.Lock()
-# how many threads to have, for the libraries that NumPy is built with
+# each tells one of the libraries that NumPy may be built with how many threads to have
 _VARIABLES = [f"{name}_NUM_THREADS" for name in ("OPENBLAS", "MKL", "BLIS", "OMP")] + ["VECLIB_MAXIMUM_THREADS"]
 _claimed = 0
 
 
 def claim_threads() -> None:
-    """Give BLAS one thread for good, in this process and its children, and our calls those it would have had. For a
-    process that is ours, before NumPy is imported; later it does nothing.
+    """Give BLAS one thread for good, in this process and its children, and our calls as many as it would have had. For
+    a process of our own, before NumPy is imported; afterwards it does nothing.
     """
     global _claimed
     if "numpy" not in sys.modules:
@@ -128,7 +128,7 @@ def claim_threads() -> None:
 
 
 def _asked_threads() -> int:
-    """How many threads the user asks BLAS to have, or else the number of cores."""
+    """How many threads BLAS has: as many as there are cores, or the fewest that one of its variables asks for."""
     n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     asked = [int(value) for value in map(os.environ.get, _VARIABLES) if value and value.isdecimal()]
     return min([n_cores, *filter(None, asked)])
