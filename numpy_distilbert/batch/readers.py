@@ -51,7 +51,7 @@ def kind_of(path: Path, *kinds: Kind) -> Kind:
         if path.name.lower().endswith(kind):
             return kind
     known = ", ".join(suffix for kind in kinds for suffix in kind)
-    raise ValueError(f"{path}: what is in it cannot be told from its name. The name must end in one of {known}.")
+    raise ValueError(f"{path}: its format cannot be told from its name. The name must end in one of {known}.")
 
 
 def kind_of_input(path: Path) -> Kind:
@@ -249,7 +249,8 @@ def csv_delimiter(path: Path) -> str:
     for delimiter in ",;\t":
         if set(ASKED) <= set(*csv.reader([first], delimiter=delimiter)):
             return delimiter
-    raise ValueError(f"{path}: its first line must name the columns, 'question' and 'context' among them.")
+    problem = "its" if first.strip() else "is empty. Its"
+    raise ValueError(f"{path}: {problem} first line must name the columns, 'question' and 'context' among them.")
 
 
 def _open_csv(path: Path) -> io.TextIOWrapper:
