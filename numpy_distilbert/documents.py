@@ -106,7 +106,7 @@ class Found(Answers[Answer]):
 
     def _repr_html_(self) -> str:
         unlikely = f"<div><em>Probably not in this text.{' Nearest:' * bool(self)}</em></div>"
-        return unlikely * (self.best is None) + super()._repr_html_()
+        return unlikely * (self.best is None) + super()._repr_html_() * bool(self)
 
 
 def read_documents(documents: object) -> dict[Name, str]:
