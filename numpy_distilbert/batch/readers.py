@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 def kind_of(path: Path, *kinds: Kind) -> Kind:
-    """Which of these kinds of file it is, by its name. Raises ValueError if it is none."""
+    """Which of these kinds of file a name stands for. Raises ValueError if it is none of them."""
     for kind in kinds:
         if path.name.lower().endswith(kind):
             return kind
@@ -111,7 +111,7 @@ def line_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
 
 
 def too_long(line: int) -> Row:
-    """A row of which only the number is kept."""
+    """A row that is too long: only its number is kept."""
     return Row(line, {}, {}, f"line {line} has more than {LINE_BYTES} bytes.")
 
 

@@ -161,7 +161,7 @@ def _locked(parts: Path) -> Iterator[None]:
     if parts.exists():
         names = os.listdir(parts) if parts.is_dir() else [""]
         if BEGUN not in names and not all(map(OURS.fullmatch, names)):
-            raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
+            raise ValueError(f"{parts}: is in the way, and not from an earlier run. Move it, or choose another output.")
     parts.mkdir(exist_ok=True)
     with open(parts / LOCK, "ab") as file:
         try:  # the system removes the lock of a process that is killed
@@ -186,14 +186,14 @@ def _locked(parts: Path) -> Iterator[None]:
 
 
 def _begin(parts: Path, about: dict[str, Any], resume: bool) -> None:
-    """Begin a run in the folder, or resume the one in it. Raises ValueError if it cannot."""
+    """Begin a run in the folder, or resume the one in it. Raises ValueError if neither is possible."""
     if not (parts / BEGUN).exists():
         _remove(parts)  # what is left of a run that was killed when its output was complete
         _write(parts / BEGUN, about)
     elif not resume:
-        raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
+        raise ValueError(f"{parts}: holds the work of an interrupted run. Continue it with --resume, or delete it.")
     elif read_json(parts / BEGUN) != about:
-        other = "is of another input, model, version or options"
+        other = "is the work of a run with another input, model, version or options"
         raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")
 
 

@@ -33,9 +33,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--drop", metavar="FIELD", nargs="+", default=[], help="fields not to copy, such as context")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers", metavar="N", type=int, help="use N processes (on Linux; default: a thread per core)"
-    )
+    where.add_argument("--workers", metavar="N", type=int, help="use N processes, on Linux (default: a thread a core)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="use a Dask cluster, such as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
@@ -96,7 +94,7 @@ def _batch(arguments: argparse.Namespace) -> Result:
 
 
 def _engine(arguments: argparse.Namespace, model: ModelSource) -> Engine:
-    """Who computes, as the call says."""
+    """The engine that --workers or --scheduler selects; threads by default."""
     if arguments.workers is not None:
         return process_pool(model, check_integer("--workers", arguments.workers, 1))
     return thread_pool(model) if arguments.scheduler is None else cluster(arguments.scheduler)
@@ -104,7 +102,7 @@ def _engine(arguments: argparse.Namespace, model: ModelSource) -> Engine:
 
 @contextmanager
 def _stopping(kept: str) -> Iterator[Progress]:
-    """End this process at Ctrl-C and SIGTERM, once the block has cleaned up. Gives the function to report progress to.
+    """End this process at Ctrl-C or SIGTERM, after cleaning up. Yields the function to report progress to.
     kept: what to say of the rows that are saved.
     """
     saved, draw = [0, 0], _progress()

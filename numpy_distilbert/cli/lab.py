@@ -93,7 +93,7 @@ def _row(tensor: Comparison, first: str | None) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> Result:
-    """Draw start and end probabilities around the answer, and attention from the question to the text."""
+    """Draw how probable each word near the answer is as its start and end, and how much the question attends to it."""
     context, checkpoint, where = read_context(arguments), Checkpoint(arguments.model), (arguments.layer, arguments.head)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of each weight that a font lacks
     if not plot.show(arguments.question, context, checkpoint, arguments.output, *where, arguments.all):

@@ -161,7 +161,7 @@ def test_a_run_is_not_resumed_with_other_options(tmp_path, run, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run(source, output)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="is of another input, model, version or options"):
+    with pytest.raises(ValueError, match="the work of a run with another input, model, version or options"):
         run(source, output, resume=True, how=Answering(read=4))
     assert run(source, output, resume=True).kept == 70
 
@@ -425,24 +425,24 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, r
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
     with pytest.raises(
-        ValueError, match=r"holds what a run before has finished\. Continue with --resume, or delete it"
+        ValueError, match=r"holds the work of an interrupted run\. Continue it with --resume, or delete it"
     ):
         run(source, output)
     write(source, questions(6))
-    with pytest.raises(ValueError, match="is of another input, model, version or options"):
+    with pytest.raises(ValueError, match="the work of a run with another input, model, version or options"):
         run(source, output, resume=True)
 
 
 def test_what_is_in_the_way_and_not_ours_stays(tmp_path, run):
     source, mine = write(tmp_path / "in.jsonl", questions(2)), tmp_path / "out.jsonl.parts"
     mine.write_text("mine", encoding="utf-8")
-    with pytest.raises(ValueError, match="is in the way, and not of a run before"):
+    with pytest.raises(ValueError, match="is in the way, and not from an earlier run"):
         run(source, tmp_path / "out.jsonl")
     mine.unlink()
     mine.mkdir()
     (mine / "notes.txt").write_text("mine", encoding="utf-8")
     for resume in (False, True):
-        with pytest.raises(ValueError, match="is in the way, and not of a run before"):
+        with pytest.raises(ValueError, match="is in the way, and not from an earlier run"):
             run(source, tmp_path / "out.jsonl", resume=resume)
     assert (mine / "notes.txt").read_text(encoding="utf-8") == "mine"
 
