@@ -109,6 +109,8 @@ def answer_file(
     Raises Stopped, ValueError for files that are not what they seem or parts of other work, OSError if writing fails.
     """
     output_kind = kind_of(output, JSON_LINES, CSV, PARQUET)
+    if not output.parent.is_dir():
+        raise ValueError(f"{output.parent}: no such folder. Make it, or choose another output.")
     if output.exists() and not output.is_file():
         raise ValueError(f"{output}: is not a regular file. Name another.")
     if source.exists() and not source.is_file():
