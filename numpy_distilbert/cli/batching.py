@@ -33,7 +33,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--drop", metavar="FIELD", nargs="+", default=[], help="fields not to copy, such as context")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
-    where.add_argument("--workers", metavar="N", type=int, help="use N processes, on Linux (default: a thread a core)")
+    where.add_argument("--workers", metavar="N", type=int, help="N processes, on Linux (default: one thread per core)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="use a Dask cluster, such as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")

@@ -93,7 +93,7 @@ def _row(tensor: Comparison, first: str | None) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> Result:
-    """Draw how probable each word near the answer is as its start and end, and how much the question attends to it."""
+    """Draw how likely the answer is to start and end at each nearby word, and how much the question attends to it."""
     context, checkpoint, where = read_context(arguments), Checkpoint(arguments.model), (arguments.layer, arguments.head)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of each weight that a font lacks
     if not plot.show(arguments.question, context, checkpoint, arguments.output, *where, arguments.all):

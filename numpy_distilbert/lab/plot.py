@@ -50,7 +50,7 @@ def show(
     head: int | None = None,
     every_token: bool = False,
 ) -> bool:
-    """Draw the probability of each word to start and to end the answer, and the attention from the question to it.
+    """Draw how likely each word is to start and to end the answer, and how much the question attends to it.
 
     Drawn are the words of the answer's sentence and its neighbours, or every token of the context. A word has the sum
     of its tokens' probabilities and of the attention to them; from a word of the question comes its tokens' mean.
