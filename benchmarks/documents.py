@@ -9,7 +9,8 @@ A document is an article of the file: its paragraphs, separated by blank lines. 
 --squad: with documents.py as it is, a row each for the question's own article, reading all and 8 passages; its own
 paragraph, beside a call of the pipeline (with --pipeline for the article too, which takes long); and all articles as
 documents, reading 16 passages; how often "no answer" wins, which it should in another article and another
-paragraph; the ROC AUC of 1 - no_answer for own and other; and how many of the best answers above a score are right.
+paragraph; the ROC AUC of 1 - no_answer for own and other; how many of the best answers above a score are right; and
+the same by tenths of the score, with the expected calibration error (Guo et al. 2017, section 2).
 --time: what a text of 300 kB takes: making Documents of it compared with tokenizing it, and a question that reads 8
 passages compared with one that reads all, and with the pipeline (median of 3 rounds, in turn).
 --tune: the same scores for several values of passage length, PRIOR and NEUTRAL.
@@ -21,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,7 @@ CONSTANTS = documents.PRIOR, documents.NEUTRAL
 PRIORS = 0.0, 10.0, 20.0, 30.0, 40.0
 NEUTRALS = 0.4, 0.45, 0.5
 SCORES = 0.5, 0.7, 0.9
+TENTHS = np.linspace(0.0, 1.0, 11)
 HEADING = "exact match     F1 right paragraph"
 Logits = dict[Passage, tuple[np.ndarray, np.ndarray]]
 
@@ -99,6 +102,21 @@ def area(own: Tally, other: Tally) -> float:
     """The probability that no_answer is lower for one of own than for one of other, equal ones counted half."""
     first, second = own.columns[4], other.columns[4][:, None]
     return float(np.mean((first < second) + 0.5 * (first == second)))
+
+
+def reliability(tally: Tally) -> Iterator[str]:
+    """For each tenth of the range of scores: how many best answers have one, their mean score, how many match exactly;
+    and the expected calibration error: by how much the last two differ, averaged over all questions.
+    """
+    exact_match, _, _, scores, _ = tally.columns
+    error = 0.0
+    for least, most in pairwise(TENTHS):
+        inside = (scores > least) & (scores <= most)
+        if n := inside.sum():
+            mean, right = scores[inside].mean(), exact_match[inside].mean()
+            error += n / len(scores) * abs(mean - right)
+            yield f"score {least:.1f} to {most:.1f}: {n:4} answers, mean {mean:.2f}, {100 * right:3.0f} % match exactly"
+    yield f"expected calibration error {error:.3f}"
 
 
 def counted(items: list[Asked]) -> Iterator[Asked]:
@@ -178,6 +196,8 @@ def report(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], with_
             above = scores > least
             share, right = 100 * above.mean(), 100 * exact_match[above].mean()
             print(f"own {text}: {share:.0f} % have a score above {least}, {right:.0f} % of them match exactly")
+        for line in reliability(tallies[f"own {text}"]):
+            print(f"own {text}: {line}")
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -41,7 +41,7 @@ Name = int | str
 
 
 class Passage(NamedTuple):
-    """What the model reads at once: a part of a document, from which of all tokens to which."""
+    """A part of a document that the model reads at once, as a range among the tokens of all documents."""
 
     document: Name
     start: int
@@ -106,7 +106,7 @@ class Found(Answers[Answer]):
 
     def _repr_html_(self) -> str:
         unlikely = f"<div><em>Probably not in this text.{' Nearest:' * bool(self)}</em></div>"
-        return unlikely * (self.best is None) + super()._repr_html_()
+        return unlikely * (self.best is None) + super()._repr_html_() * bool(self)
 
 
 def read_documents(documents: object) -> dict[Name, str]:
@@ -180,7 +180,7 @@ def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array
 
 
 class Calibration(NamedTuple):
-    """What makes scores of a checkpoint probabilities: m becomes (m - offset) / temperature.
+    """Calibration of a checkpoint's scores: the margin m becomes (m - offset) / temperature.
 
     Fitted by training.calibration, stored in its calibration.json. Source: Guo et al. 2017, section 4.2 (temperature).
     """
@@ -212,7 +212,7 @@ class Candidate(NamedTuple):
 
 
 class Ranking:
-    """One question under way over documents: which passages to read, and the answers in those read so far."""
+    """The search for one question in documents: which passages to read, and the best answers so far."""
 
     n_characters = 0  # of texts that it alone holds: its documents are the caller's
 
@@ -253,7 +253,7 @@ class Ranking:
             yield documents.tokenizer.join(self._question, passage)
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
-        """Take in what the model says of the next window. start_logits, end_logits: (tokens,)."""
+        """Process the logits of the next window. start_logits, end_logits: (tokens,)."""
         document, start, stop = self.passages[self._n_read]
         words, offsets = self._documents.words[start:stop], self._documents.offsets[start:stop]
         first = np.flatnonzero(np.diff(words, prepend=-1))
@@ -278,7 +278,7 @@ class Ranking:
         self._progress(self._n_read, len(self.passages))
 
     def take(self, passage: PassageSpans, repeated: int = 0) -> None:
-        """Take in the spans of a passage, but for those among its last words that the next one repeats."""
+        """Add the spans of a passage, except those among its last words that the next one repeats."""
         document, _, margins, starts, ends = passage
         self.log_sum = float(np.logaddexp(self.log_sum, np.logaddexp.reduce(margins, axis=None)))
         choices = [margins]

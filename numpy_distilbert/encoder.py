@@ -122,7 +122,7 @@ def encoder_layer(x: Array, layer: Layer, work: Workspace) -> Activations:
 
 
 def self_attention(a: Activations, layer: Attention, work: Workspace) -> None:
-    """Multi-head attention of each input to itself, from x to out_lin (Vaswani et al. 2017, section 3.2.2)."""
+    """Multi-head self-attention within each input, from x to out_lin (Vaswani et al. 2017, section 3.2.2)."""
     n_heads, _, d, n_tokens = a.qkv.shape
 
     def attend(heads: slice) -> None:

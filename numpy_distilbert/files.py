@@ -1,4 +1,4 @@
-"""Read files with one kind of error that names them, and write files that appear only when they are complete."""
+"""Read files, with one kind of error that names them, and write files that appear only once they are complete."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What is asked, and how: the question and context in a call, a row of a file or a request, and the options.
+"""The inputs of a call: the forms that question and context may take, and the options with their checks.
 
 Source: the forms are those of transformers 5.2.0, pipeline("question-answering"), and of its 4.x releases.
 """
@@ -32,7 +32,7 @@ class OtherOptions(TypedDict, total=False):
 
 
 class Options(OtherOptions, total=False):
-    """How a question is to be answered, as far as the caller says; None means the default.
+    """The options that a caller may give; None means the default.
 
     Lengths are in tokens; names and defaults are those of transformers 5.2.0. top_k (1): how many answers. max_seq_len
     (384, or what the model allows), doc_stride (128, at most half of max_seq_len): a context that does not fit beside
@@ -46,7 +46,7 @@ class Options(OtherOptions, total=False):
 
 
 class Settings(NamedTuple):
-    """How a question is answered: Options, checked, with every default filled in."""
+    """The settings a question is answered with: Options, checked, with every default filled in."""
 
     top_k: int = 1
     doc_stride: int = DOC_STRIDE

@@ -57,7 +57,7 @@ class QuestionAnsweringOutput:
 
 
 class PretrainedModel(Generic[Output]):
-    """An encoder with a head. Nothing changes it once it is loaded: threads may share it.
+    """An encoder with a head. It is immutable after loading, so threads may share it.
 
     head: published name and number of outputs of the linear map on the encoder's output; empty if there is none.
     output: turns the head's output, (batch, sequence, k), and the rest of a ModelOutput into what a call returns.

@@ -74,7 +74,7 @@ class QuestionAnswerer:
         dtype: DTypeLike = "float32",
         split_special_tokens: bool | None = None,
     ) -> "QuestionAnswerer":
-        """Load the checkpoint in a folder, or one that the hub has by that id, or with None the embedded one.
+        """Load a checkpoint: a folder, a hub id, or None for the embedded one.
 
         path, revision: see Checkpoint; dtype: float32 or float64, to compute in.
         split_special_tokens: True for texts one does not trust, see Tokenizer.
@@ -158,7 +158,7 @@ class QuestionAnswerer:
         return documents
 
     def settings(self, options: Mapping[str, Any]) -> Settings:
-        """How a call with these options is answered. Raises TypeError or ValueError as the call."""
+        """The settings that a call with these options uses. Raises TypeError or ValueError as the call does."""
         asked = {**options, **{name: value for name, value in self._defaults.items() if options.get(name) is None}}
         return read_options(asked, self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
 
@@ -196,7 +196,7 @@ class QuestionAnswerer:
             raise errors[0]
 
     def windows(self, question: str, context: str, settings: Settings) -> Iterator[Encoding]:
-        """What the model reads for a question, one window at a time, at least one."""
+        """The windows that the model reads for a question, one at a time, at least one."""
         limits = settings.max_seq_len, settings.doc_stride, settings.max_question_len
         return self.tokenizer.iter_windows(question, context, *limits)
 
@@ -220,7 +220,7 @@ def check_finite(output: QuestionAnsweringOutput) -> None:
 
 
 class Search:
-    """One question under way: the answers that its windows have given so far."""
+    """The state of one question: the answers found in the windows read so far."""
 
     def __init__(self, context: str, settings: Settings) -> None:
         self.context, self.n_characters, self._settings = context, len(context), settings
@@ -228,7 +228,7 @@ class Search:
         self._null_score = np.inf
 
     def add(self, window: Encoding, start_logits: Array, end_logits: Array) -> None:
-        """Take in what the model says of the next window. start_logits, end_logits: (tokens,)."""
+        """Process the logits of the next window. start_logits, end_logits: (tokens,)."""
         settings = self._settings
         start, end = span_probabilities(start_logits, window), span_probabilities(end_logits, window)
         self._null_score = min(self._null_score, float(start[0] * end[0]))
@@ -283,7 +283,7 @@ def pipeline(
     split_special_tokens: bool | None = None,
     **options: "Unpack[Options]",
 ) -> QuestionAnswerer:
-    """The call of transformers 5.2.0 and before: a QuestionAnswerer with these options as its defaults.
+    """The call of transformers up to 5.2.0: makes a QuestionAnswerer with these options as its defaults.
 
     model: the folder or hub id of a checkpoint, a loaded model, or None for the embedded checkpoint; tokenizer:
     likewise, by default that of model. revision: of a checkpoint on the hub. device: the CPU. dtype or torch_dtype:

@@ -63,7 +63,7 @@ class Answers(list[Shown]):
     """A list of answers, or of such lists. A notebook shows each marked in its context; to a program it is a list."""
 
     def _repr_html_(self) -> str:
-        return '<hr style="margin: 0.5em 0">'.join(item._repr_html_() for item in self)
+        return '<hr style="margin: 0.5em 0">'.join(item._repr_html_() for item in self) or "[]"
 
 
 def in_context(window: Encoding) -> NDArray[np.bool_]:

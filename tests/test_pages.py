@@ -73,6 +73,13 @@ def test_links_lead_somewhere(page):
         assert "//" in link or (target.exists() and (not anchor or anchor in anchors(target))), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_formulas_survive_markdown(page):
+    """GitHub removes a backslash before punctuation, also in a formula: a thin space becomes a comma."""
+    formulas = re.findall(r"\$\$.+?\$\$", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert not [formula for formula in formulas if re.search(r"\\[!-/:-@[-`{-~]", formula)]
+
+
 def test_the_readme_is_read_in_ninety_seconds():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 

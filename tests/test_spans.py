@@ -66,6 +66,7 @@ def test_a_notebook_shows_every_answer_of_a_list(embedded):
     for answers, marked in ((both, ["Turin", "Ada"]), (ranked, [answer.answer for answer in ranked])):
         assert re.findall("<mark>(.*?)</mark>", answers._repr_html_()) == marked
         assert answers._repr_html_().count("score") == len(answers)
+    assert embedded(question=[], context="Ada.")._repr_html_() == "[]"
     assert [answer.answer for answer in lists[0]] == [answer.answer for answer in ranked[:2]]
     assert lists._repr_html_().count("<mark>Turin</mark>") == 2
     assert lists._repr_html_().count("<mark>") == 4

@@ -46,12 +46,12 @@ class Row(NamedTuple):
 
 
 def kind_of(path: Path, *kinds: Kind) -> Kind:
-    """Which of these kinds of file it is, by its name. Raises ValueError if it is none."""
+    """Which of these kinds of file a name stands for. Raises ValueError if it is none of them."""
     for kind in kinds:
         if path.name.lower().endswith(kind):
             return kind
     known = ", ".join(suffix for kind in kinds for suffix in kind)
-    raise ValueError(f"{path}: what is in it cannot be told from its name. The name must end in one of {known}.")
+    raise ValueError(f"{path}: its format cannot be told from its name. The name must end in one of {known}.")
 
 
 def kind_of_input(path: Path) -> Kind:
@@ -111,7 +111,7 @@ def line_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
 
 
 def too_long(line: int) -> Row:
-    """A row of which only the number is kept."""
+    """A row that is too long: only its number is kept."""
     return Row(line, {}, {}, f"line {line} has more than {LINE_BYTES} bytes.")
 
 
@@ -249,7 +249,8 @@ def csv_delimiter(path: Path) -> str:
     for delimiter in ",;\t":
         if set(ASKED) <= set(*csv.reader([first], delimiter=delimiter)):
             return delimiter
-    raise ValueError(f"{path}: its first line must name the columns, 'question' and 'context' among them.")
+    problem = "its" if first.strip() else "is empty. Its"
+    raise ValueError(f"{path}: {problem} first line must name the columns, 'question' and 'context' among them.")
 
 
 def _open_csv(path: Path) -> io.TextIOWrapper:

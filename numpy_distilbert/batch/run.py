@@ -109,6 +109,8 @@ def answer_file(
     Raises Stopped, ValueError for files that are not what they seem or parts of other work, OSError if writing fails.
     """
     output_kind = kind_of(output, JSON_LINES, CSV, PARQUET)
+    if not output.parent.is_dir():
+        raise ValueError(f"{output.parent}: no such folder. Make it, or choose another output.")
     if output.exists() and not output.is_file():
         raise ValueError(f"{output}: is not a regular file. Name another.")
     if source.exists() and not source.is_file():
@@ -161,7 +163,7 @@ def _locked(parts: Path) -> Iterator[None]:
     if parts.exists():
         names = os.listdir(parts) if parts.is_dir() else [""]
         if BEGUN not in names and not all(map(OURS.fullmatch, names)):
-            raise ValueError(f"{parts}: is in the way, and not of a run before. Move it, or choose another output.")
+            raise ValueError(f"{parts}: is in the way, and not from an earlier run. Move it, or choose another output.")
     parts.mkdir(exist_ok=True)
     with open(parts / LOCK, "ab") as file:
         try:  # the system removes the lock of a process that is killed
@@ -186,14 +188,14 @@ def _locked(parts: Path) -> Iterator[None]:
 
 
 def _begin(parts: Path, about: dict[str, Any], resume: bool) -> None:
-    """Begin a run in the folder, or resume the one in it. Raises ValueError if it cannot."""
+    """Begin a run in the folder, or resume the one in it. Raises ValueError if neither is possible."""
     if not (parts / BEGUN).exists():
         _remove(parts)  # what is left of a run that was killed when its output was complete
         _write(parts / BEGUN, about)
     elif not resume:
-        raise ValueError(f"{parts}: holds what a run before has finished. Continue with --resume, or delete it.")
+        raise ValueError(f"{parts}: holds the work of an interrupted run. Continue with --resume, or delete it.")
     elif read_json(parts / BEGUN) != about:
-        other = "is of another input, model, version or options"
+        other = "is the work of a run with another input, model, version or options"
         raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")
 
 

@@ -18,7 +18,7 @@ Results = Iterator[dict[str, Any]]  # of each row its fields, and its answer or 
 
 
 def find_writer(source: Path, kind: Kind, drop: Collection[str] = ()) -> Callable[[IO[bytes], Results], None]:
-    """What writes a file of this kind. Raises ValueError if such a file cannot hold the fields of source."""
+    """The function that writes a file of this kind. Raises ValueError if it cannot hold the fields of source."""
     if kind is PARQUET:
         schema = parquet_schema(source, drop)
         if kind_of_input(source) is PARQUET:

@@ -21,7 +21,7 @@ TASKS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb, or without any print the help; None means the arguments of the process. Returns the exit status."""
+    """Run one verb, or print the help if there is none, and return the exit status. None means sys.argv[1:]."""
     verbs: Verbs = {}
     for module in (asking, batching, serving, lab, checkpoints, evaluating, training):
         module.add_verbs(verbs)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _program(verbs: Verbs) -> Parser:
-    """What takes the program's own options, and has the verbs by task in its help."""
+    """The parser of the program's own options, whose help lists the verbs by task."""
     about = "Extractive question answering with DistilBERT, in NumPy alone."
     for task, names in TASKS.items():
         about += f"\n\n{task}:" + "".join(f"\n  {name:<10}{verbs[name].get_default('summary')}" for name in names)

@@ -71,7 +71,7 @@ def _ask(arguments: argparse.Namespace) -> Result:
 
 
 def _search(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argparse.Namespace) -> Callable[[str], str]:
-    """What prints the answers to a question from all texts."""
+    """A function that searches all texts for the answer to a question, and formats what it finds."""
     documents = qa.documents(texts)
     if documents.unknown > MOSTLY_UNKNOWN:
         knows = " (English)" if arguments.model is None else ""
@@ -93,7 +93,7 @@ def _search(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argparse.
 
 
 def _pipeline(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argparse.Namespace) -> Callable[[str], str]:
-    """What prints the answers to a question from one text, as the pipeline gives them."""
+    """A function that formats the pipeline's answers to a question from one text."""
     (context,) = texts.values()
 
     def answer(question: str) -> str:
@@ -106,7 +106,7 @@ def _pipeline(qa: QuestionAnswerer, texts: Mapping[str, str], arguments: argpars
 
 
 def _texts(arguments: argparse.Namespace) -> dict[str, str]:
-    """The texts of the call by name. Raises ValueError if one cannot be read or is blank, or if there are none."""
+    """The texts to search, by name. Raises ValueError if one cannot be read or is blank, or if there are none."""
     if arguments.context is not None:
         check_not_blank("--context", arguments.context)
         return {"--context": arguments.context}
@@ -127,7 +127,7 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _files(folder: str) -> list[str]:
-    """The files of text in a folder and the folders in it, but for hidden ones. Raises ValueError if there are none."""
+    """All .md and .txt files below a folder, except hidden ones. Raises ValueError if there are none."""
     found = []
     for path, folders, names in os.walk(folder, onerror=lambda error: warn(f"{error.filename}: {error.strerror}.")):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -139,7 +139,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _questions() -> Iterator[str]:
-    """The lines of standard input that are not blank, asked for on a terminal."""
+    """The non-blank lines of standard input, with a prompt on a terminal."""
     if sys.stdin is None:
         raise ValueError("standard input is closed. Give QUESTION instead of -i.")
     if sys.stdin.isatty() and sys.stdout.isatty():

@@ -25,19 +25,19 @@ def add_verbs(verbs: Verbs) -> None:
     example = "questions.csv -o answers.csv --drop context"
     statuses = {1: "rows have errors, or the run could not be finished", 143: "stopped by SIGTERM"}
     verb = add_verb(verbs, "batch", _batch, "answer every question in a file", example, statuses)
-    formats = ".jsonl, .csv or SQuAD .json, each also in gzip, or .parquet; - for JSON lines on standard input. "
+    formats = ".jsonl, .csv or SQuAD .json, also gzipped, or .parquet; - for JSON lines on standard input. "
     fields = "Each row has a question and a context; any other fields are copied to the output"
     verb.add_argument("source", metavar="IN", help=formats + fields)
-    out = ".jsonl, .csv (comma-separated, or as IN is) or .parquet; - for JSON lines on standard output, at the end"
-    verb.add_argument("-o", dest="output", metavar="OUT", required=True, help=out)
-    verb.add_argument("--drop", metavar="NAME", nargs="+", default=[], help="fields not to copy, such as context")
+    out = ".jsonl, .csv (with the delimiter of IN) or .parquet; - for JSON lines on standard output, at the end"
+    verb.add_argument("-o", "--output", metavar="OUT", required=True, help=out)
+    verb.add_argument("--drop", metavar="FIELD", nargs="+", default=[], help="fields not to copy, such as context")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     where = verb.add_mutually_exclusive_group()
-    where.add_argument("--workers", metavar="N", type=int, help="processes, on Linux (default: a thread for each core)")
-    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
+    where.add_argument("--workers", metavar="N", type=int, help="N processes, on Linux (default: one thread per core)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="use a Dask cluster, such as tcp://host:8786")
     verb.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    verb.add_argument("--no-answer", action="store_true", help="the empty answer competes too")
+    verb.add_argument("--no-answer", action="store_true", help="let the empty answer compete with the others")
     read = "search each context, reading its N most promising passages, instead of calling the pipeline"
     verb.add_argument("--read", metavar="N", type=int, help=read)
     verb.add_argument("--strict", action="store_true", help="stop at the first row that cannot be answered")
@@ -83,15 +83,18 @@ def _batch(arguments: argparse.Namespace) -> Result:
         raise SystemExit(fail(1, str(error))) from error
     except MemoryError as error:
         raise SystemExit(fail(1, "not enough memory for the rows read at a time. Split the longest.")) from error
-    sentence = "{} rows, {} answered, {} errors, {} kept".format(*summary)
+    sentence = f"{summary.answered} of {summary.rows} rows answered, {summary.errors} failed"
+    sentence += f", {summary.kept} kept from before" * bool(summary.kept)
     text = json.dumps(summary._asdict()) if arguments.json else sentence
+    if not summary.rows:
+        warn(f"{arguments.source}: has no rows.")
     if to_stdout and sys.stderr is not None:
         print(text, file=sys.stderr)
     return "" if to_stdout else text, int(summary.errors > 0)
 
 
 def _engine(arguments: argparse.Namespace, model: ModelSource) -> Engine:
-    """Who computes, as the call says."""
+    """The engine that --workers or --scheduler selects; threads by default."""
     if arguments.workers is not None:
         return process_pool(model, check_integer("--workers", arguments.workers, 1))
     return thread_pool(model) if arguments.scheduler is None else cluster(arguments.scheduler)
@@ -99,7 +102,7 @@ def _engine(arguments: argparse.Namespace, model: ModelSource) -> Engine:
 
 @contextmanager
 def _stopping(kept: str) -> Iterator[Progress]:
-    """End this process at Ctrl-C and SIGTERM, once the block has cleaned up. Gives the function to report progress to.
+    """End this process at Ctrl-C or SIGTERM, after cleaning up. Yields the function to report progress to.
     kept: what to say of the rows that are saved.
     """
     saved, draw = [0, 0], _progress()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 
 from ..checkpoint import Checkpoint
 from ..files import read_json
@@ -92,8 +93,9 @@ def _row(tensor: Comparison, first: str | None) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> Result:
-    """Draw start and end probabilities around the answer, and attention from the question to the text."""
+    """Draw how likely the answer is to start and end at each nearby word, and how much the question attends to it."""
     context, checkpoint, where = read_context(arguments), Checkpoint(arguments.model), (arguments.layer, arguments.head)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of each weight that a font lacks
     if not plot.show(arguments.question, context, checkpoint, arguments.output, *where, arguments.all):
         warn("this system has no font for some of the characters; they are drawn as boxes.")
     return str(arguments.output), 0

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(name, None, about, end, [], argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """The arguments in a call. An unknown option is reported first: it may be what is missing, misspelt."""
+        """Parse the arguments. An unknown option is reported first: it may be a required one, misspelt."""
         for word in takewhile("--".__ne__, words):
             if word.startswith("--") and " " not in word:  # argparse too takes one with a space for a value
                 self.check("option", word.split("=")[0], self._option_string_actions)
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def check(self, kind: str, name: str, known: Collection[str]) -> None:
-        """Report a name that is not known, and the known one that was probably meant."""
+        """Raise ValueError for an unknown name, suggesting the known one that was probably meant."""
         if name not in known:
             close = "".join(f'. Did you mean "{other}"?' for other in get_close_matches(name, known, 1))
             self.error(f'no {kind} "{name}"{close}')
@@ -90,18 +90,18 @@ def add_question(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of a verb that answers one question."""
     verb.add_argument("question", metavar="QUESTION", help="the question, in quotes")
     text = verb.add_mutually_exclusive_group()
-    text.add_argument("--context", metavar="TEXT", help="the text itself")
+    text.add_argument("--context", metavar="TEXT", help="the text, which must fit in one input of the model")
     text.add_argument("--file", metavar="PATH", help="a UTF-8 file that holds the text (default: standard input)")
     verb.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
 
 
 def read_context(arguments: argparse.Namespace) -> str:
-    """The text in the call, in its file or on standard input. Raises ValueError if it cannot be read."""
+    """The text from --context, --file or standard input. Raises ValueError if it cannot be read."""
     return read_text(arguments.file) if arguments.context is None else str(arguments.context)
 
 
 def read_text(path: str | None) -> str:
-    """The text in a file, or with None on standard input. Raises ValueError if it cannot be read."""
+    """The text in a file, or on standard input if path is None. Raises ValueError if it cannot be read."""
     source = "standard input" if path is None else path
     if path is None and sys.stdin is None:
         raise ValueError("standard input is closed. Give the text with --context or --file.")
@@ -122,7 +122,7 @@ def read_text(path: str | None) -> str:
 
 
 def progress(items: Iterable[Item], total: int) -> Iterator[Item]:
-    """The items, with a bar on standard error if that is a terminal."""
+    """Pass the items on, with a progress bar on standard error if that is a terminal."""
     start = time.monotonic()
     try:
         for done, item in enumerate(items, 1):

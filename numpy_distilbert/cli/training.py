@@ -26,8 +26,8 @@ from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, dra
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb distill."""
-    stopped = {130: "stopped by Ctrl-C: run the same command to continue", 143: "stopped by SIGTERM: likewise"}
-    verb = add_verb(verbs, "distill", _distill, "train a model on SQuAD", "train-v1.1.json.gz --out model", stopped)
+    example = "train-v1.1.json.gz --out model"
+    verb = add_verb(verbs, "distill", _distill, "train a model on SQuAD", example, {143: "stopped by SIGTERM"})
     verb.add_argument("file", metavar="TRAIN.json", help="a SQuAD v1.1 file, JSON or gzipped JSON")
     verb.add_argument("--init", metavar="MODEL", help=f"the model to train, or to write the logits of: {MODEL_HELP}")
     out = verb.add_mutually_exclusive_group(required=True)
@@ -46,7 +46,7 @@ def add_verbs(verbs: Verbs) -> None:
         ("temperature", float, "divide logits by X in the teacher's share of the loss"),
         ("epochs", int, "train on every window N times"),
         ("lr", float, "highest learning rate"),
-        ("batch-tokens", int, "tokens in a step, at most"),
+        ("batch-tokens", int, "tokens per step, at most"),
         ("dropout", float, "dropout rate, from 0 to less than 1"),
         ("negatives", float, "windows without the answer to add, as a share of the others: 0.5 adds one for every two"),
         ("seed", int, "seed of the order, dropout and negatives"),

@@ -50,7 +50,7 @@ def show(
     head: int | None = None,
     every_token: bool = False,
 ) -> bool:
-    """Draw start and end probabilities along the context, and the attention of the question's words to it.
+    """Draw how likely each word is to start and to end the answer, and how much the question attends to it.
 
     Drawn are the words of the answer's sentence and its neighbours, or every token of the context. A word has the sum
     of its tokens' probabilities and of the attention to them; from a word of the question comes its tokens' mean.
@@ -124,7 +124,7 @@ def _nearby(starts: Ids, in_answer: NDArray[np.bool_], context: str) -> slice:
 
 
 def _style() -> Any:
-    """Its own settings of matplotlib and STYLE, with the system's fonts for characters that its own font lacks."""
+    """matplotlib's default settings and STYLE, with the system's fonts for characters that its own font lacks."""
     from matplotlib import font_manager, style
 
     known = font_manager.fontManager.ttflist
@@ -181,6 +181,6 @@ def _picture(
 
 
 def _plain(text: str, letters: int = 1000) -> str:
-    """Text of at most so many letters, without those that cannot be drawn."""
+    """The text, cut to that many letters, with spaces for characters that cannot be drawn."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= letters else f"{text[: letters - 1]}…"

@@ -205,7 +205,7 @@ def test_every_line_is_one_row_whatever_it_holds(tmp_path, contents):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"", "what is in it cannot be told from its name.*jsonl"),
+        ("a.txt", b"", "its format cannot be told from its name.*jsonl"),
         ("a.jsonl", b"\x1f\x8bnonsense", "a.jsonl: cannot be read"),
         ("a.jsonl", gzip.compress(b"1\n" * 10_000, mtime=0)[:-20], "a.jsonl: cannot be read"),
         ("a.json", b'{"data": [\xff', "a.json: cannot be read"),
@@ -456,7 +456,7 @@ def test_csv_of_5_million_characters_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "its first line must name the columns, 'question' and 'context' among them"),
+        (b"", "is empty. Its first line must name the columns, 'question' and 'context' among them"),
         (b"question|context\nWho?|a\n", "its first line must name the columns"),
         (b"question,context,context\n", "several columns 'context'"),
         (b'question,context\nWho?,a\nWho?,"a\nWho?,a\n', "cannot be read from line 3 on.* Is a quote not closed"),

@@ -161,7 +161,7 @@ def test_a_run_is_not_resumed_with_other_options(tmp_path, run, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run(source, output)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="is of another input, model, version or options"):
+    with pytest.raises(ValueError, match="the work of a run with another input, model, version or options"):
         run(source, output, resume=True, how=Answering(read=4))
     assert run(source, output, resume=True).kept == 70
 
@@ -425,24 +425,24 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path, monkeypatch, r
     with pytest.raises(KeyboardInterrupt):
         run(source, output)
     with pytest.raises(
-        ValueError, match=r"holds what a run before has finished\. Continue with --resume, or delete it"
+        ValueError, match=r"holds the work of an interrupted run\. Continue with --resume, or delete it"
     ):
         run(source, output)
     write(source, questions(6))
-    with pytest.raises(ValueError, match="is of another input, model, version or options"):
+    with pytest.raises(ValueError, match="the work of a run with another input, model, version or options"):
         run(source, output, resume=True)
 
 
 def test_what_is_in_the_way_and_not_ours_stays(tmp_path, run):
     source, mine = write(tmp_path / "in.jsonl", questions(2)), tmp_path / "out.jsonl.parts"
     mine.write_text("mine", encoding="utf-8")
-    with pytest.raises(ValueError, match="is in the way, and not of a run before"):
+    with pytest.raises(ValueError, match="is in the way, and not from an earlier run"):
         run(source, tmp_path / "out.jsonl")
     mine.unlink()
     mine.mkdir()
     (mine / "notes.txt").write_text("mine", encoding="utf-8")
     for resume in (False, True):
-        with pytest.raises(ValueError, match="is in the way, and not of a run before"):
+        with pytest.raises(ValueError, match="is in the way, and not from an earlier run"):
             run(source, tmp_path / "out.jsonl", resume=resume)
     assert (mine / "notes.txt").read_text(encoding="utf-8") == "mine"
 
@@ -630,7 +630,7 @@ def test_a_signal_is_answered_at_once_though_threads_compute(tmp_path, program, 
     call = [*program, str(source), "-o", str(output)]
     began = time.monotonic()
     errors, status, _ = interrupt(call, lambda: list(tmp_path.glob("out.jsonl.parts/0*.json")), number)
-    assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 10
+    assert (errors, status) == (STOPS.format(64, 65), 128 + number) and time.monotonic() - began < 60
     assert sorted(path.name for path in (tmp_path / "out.jsonl.parts").iterdir()) == ["00000000.json", "begun.json"]
     errors, status, _ = interrupt([*call, "--resume"], lambda: (tmp_path / "out.jsonl.parts/lock").exists(), number)
     assert status == 128 + number and (not errors or "stopped; " in errors)
@@ -674,7 +674,7 @@ def test_two_processes_begun_together_do_not_disturb_each_other(tmp_path, progra
     call = [*program, str(source), "-o", str(tmp_path / "out.jsonl")]
     both = [subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = sorted((process.wait(timeout=100), *process.communicate()) for process in both)
-    assert ended[0] == (0, "200 rows, 200 answered, 0 errors, 0 kept\n", "")
+    assert ended[0] == (0, "200 of 200 rows answered, 0 failed\n", "")
     assert ended[1][0] == 2 and ended[1][2].count("\n") == 1
     assert "is writing this output" in ended[1][2] or "exists. " in ended[1][2]  # if the first was very quick
 
@@ -760,10 +760,27 @@ def test_a_worker_that_dies_is_one_line_and_the_rest_is_kept(tmp_path, program, 
 def test_the_call_prints_what_it_did(tmp_path, capsys, verb):
     source, output = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
     assert main([*verb, str(source), "-o", str(output)]) == 0
-    assert capsys.readouterr() == ("3 rows, 3 answered, 0 errors, 0 kept\n", "")
+    assert capsys.readouterr() == ("3 of 3 rows answered, 0 failed\n", "")
     write(source, [*questions(3), "nonsense"])
     assert main([*verb, str(source), "-o", str(output), "--json", "--force"]) == 1
     assert json.loads(capsys.readouterr().out) == {"rows": 4, "answered": 3, "errors": 1, "kept": 0}
+
+
+def test_the_call_says_what_was_kept(tmp_path, capsys, verb, monkeypatch):
+    call = [*verb, write(tmp_path / "in.jsonl", questions(2)), "--output", tmp_path / "out.jsonl"]
+    monkeypatch.setattr("numpy_distilbert.batch.run.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([*map(str, call)])
+    monkeypatch.undo()
+    assert main([*map(str, call), "--resume"]) == 0
+    assert capsys.readouterr().out == "2 of 2 rows answered, 0 failed, 2 kept from before\n"
+
+
+def test_the_call_says_that_a_file_has_no_rows(tmp_path, capsys, verb):
+    source = str(write(tmp_path / "in.jsonl", []))
+    assert main([*verb, source, "-o", str(tmp_path / "out.jsonl")]) == 0
+    said = f"numpy-distilbert: {source}: has no rows.\n"
+    assert capsys.readouterr() == ("0 of 0 rows answered, 0 failed\n", said)
 
 
 def test_progress_is_told_of_reading_answering_and_writing(tmp_path, monkeypatch, run):
@@ -832,17 +849,17 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["IN", "-o", "out.txt"], "out.txt: what is in it cannot be told from its name"),
+        (["IN", "-o", "out.txt"], "out.txt: its format cannot be told from its name"),
         (["IN", "-o", "out.json"], "The name must end in one of .jsonl, .ndjson, .csv, .parquet"),
-        (["IN", "-o", "out.jsonl.gz"], "out.jsonl.gz: what is in it cannot be told from its name"),
+        (["IN", "-o", "out.jsonl.gz"], "out.jsonl.gz: its format cannot be told from its name"),
         (["none.jsonl", "-o", "IN", "--force"], "none.jsonl: cannot be read (No such file"),
         (["none.jsonl", "-o", "IN"], "in.jsonl: exists. Choose another output, or replace it with --force"),
         (["IN", "-o", "-", "--resume"], "nothing is kept of a run with -o -. Name a file, or leave --resume out"),
         (["pipe.jsonl", "-o", "out.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "pipe.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "folder.jsonl"], "folder.jsonl: is not a regular file"),
-        (["IN", "-o", "nowhere/out.jsonl"], "No such file or directory"),
-        (["IN", "-o", "IN/out.jsonl"], "Not a directory"),
+        (["IN", "-o", "nowhere/out.jsonl"], "nowhere: no such folder. Make it, or choose another output"),
+        (["IN", "-o", "IN/out.jsonl"], "in.jsonl: no such folder"),
         (["none.jsonl", "-o", "out.jsonl"], "none.jsonl: cannot be read"),
         (["IN", "-o", "out.jsonl", "--workers", "0"], "--workers must be at least 1"),
         (["IN", "-o", "out.jsonl", "--read", "0"], "--read must be at least 1"),
@@ -948,7 +965,7 @@ def test_standard_output_has_the_rows_and_nothing_else(tmp_path, example, progra
     source, expected = example
     done = subprocess.run([*program, "-", "-o", "-"], input=source.read_bytes(), capture_output=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, expected) and not list(tmp_path.iterdir())
-    assert done.stderr == b"270 rows, 268 answered, 2 errors, 0 kept\n"
+    assert done.stderr == b"268 of 270 rows answered, 2 failed\n"
 
 
 def test_standard_output_in_the_same_process(tmp_path, capsysbinary, verb):
@@ -1111,7 +1128,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_file(tmp_path, example, pr
         until(lambda: list(parts.glob("0*.json")) or process.poll() is not None)
         workers[0].kill()
         printed, errors = process.communicate(timeout=200)
-    assert (process.returncode, printed) == (1, "270 rows, 268 answered, 2 errors, 0 kept\n"), errors
+    assert (process.returncode, printed) == (1, "268 of 270 rows answered, 2 failed\n"), errors
     assert output.read_bytes() == expected
 
 

@@ -616,6 +616,10 @@ WRONG = {
         ["trace", "Who?", "--ouput", "x"],
         'no option "--ouput". Did you mean "--output"?',
     ),
+    "misspelt option with a short form": (
+        ["batch", "a.csv", "--ouput", "x"],
+        'no option "--ouput". Did you mean "--output"?',
+    ),
     "abbreviated option": (["ask", "Who?", "--top", "2"], 'no option "--top". Did you mean "--top-k"? (see'),
     "abbreviated option with a space": (["ask", "Who?", "--cont=a b"], 'unexpected argument "--cont=a b"'),
     "no quotes": (["ask", "Who", "wrote", "it?"], 'unexpected argument "wrote"; are quotes or --file missing? (see'),

@@ -225,6 +225,16 @@ def test_one_line_says_that_a_font_is_missing(tmp_path, monkeypatch, capsys):
     assert err == f"numpy-distilbert: {note}\n"
 
 
+def test_nothing_is_said_of_a_font_without_the_usual_weights(tmp_path, monkeypatch, caplog, capsys):
+    character, family = NOT_IN_DEJAVU_SANS
+    path = font_manager.findfont(family)
+    medium = font_manager.FontEntry(fname=path, name="Source Han Medium", weight=500)  # as of many for Chinese
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist, medium])
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "Who kept it?", "--context", f"Maren Holt kept {character}."]) == 0
+    assert (*capsys.readouterr(), caplog.messages) == ("show.png\n", "", [])
+
+
 @pytest.mark.parametrize("options, columns", [([], r"… It .*\."), (["--all"], r"the .* year \. mare ##n holt .*\.")])
 def test_all_is_every_token(options, columns, drawn, tmp_path, capsys):
     path = str(tmp_path / "a.png")

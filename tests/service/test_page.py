@@ -278,6 +278,7 @@ def test_a_phone_is_told_of_no_keys(open_page):
     page = open_page(**PHONE)
     page.get_by_role("button", name="A short story").tap()
     expect(page.locator("mark")).to_have_text("Maren Holt")
+    assert page.locator("#context").get_attribute("placeholder") == "Paste a text here, or open a .txt or .md file."
     assert "Enter" not in page.locator("body").inner_text() and "→" not in page.locator("body").inner_text()
 
 
@@ -396,7 +397,8 @@ def test_what_takes_long_shows_progress_and_can_be_cancelled(open_page):
     page, routes, ended = open_page(), [], []
     page.route("**/search", lambda route: routes.append(route))  # and no answer
     page.on("requestfailed", lambda request: ended.append(request))
-    page.clock.install()
+    page.clock.install(time=0)
+    page.clock.pause_at(60_000)  # or a busy machine would be slower than what follows
     ask(page, QUESTION, TOWER * 1500)
     page.clock.run_for(300)
     expect(page.locator("#reading")).to_be_hidden()  # a quick answer does not make the page flicker
@@ -523,6 +525,7 @@ def test_a_file_can_be_dropped_anywhere(open_page):
       return [event.defaultPrevented, getComputedStyle(document.getElementById("pane"), "::after").content];
     }"""
     target = '"Drop a .txt or .md file"'
+    assert "drop a .txt or .md file" in page.get_by_label("Text", exact=True).get_attribute("placeholder")
     assert page.evaluate(drag, ["dragover", "log.md"]) == [True, target]
     assert page.evaluate(drag, ["dragleave", "log.md"]) == [False, "none"]
     assert page.evaluate(drag, ["dragover", "log.md"]) == [True, target]

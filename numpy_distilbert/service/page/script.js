@@ -256,6 +256,7 @@ element("chooser").addEventListener("change", (event) => {
   open(event.target.files);
   event.target.value = ""; // so that the same file can be chosen again
 });
+if (matchMedia("(pointer: fine)").matches) context.placeholder = "Paste a text here, or drop a .txt or .md file.";
 const dropping = (is) => document.body.classList.toggle("dropping", is);
 addEventListener("dragover", (event) => {
   if (!event.dataTransfer.types.includes("Files")) return;
