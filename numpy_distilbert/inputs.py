@@ -13,6 +13,12 @@ MAX_SEQ_LEN, DOC_STRIDE = 384, 128  # tokens; the defaults, where the model allo
 Pair = tuple[str, str]  # question and context
 
 
+class MissingKeyError(ValueError, KeyError):
+    """A dict lacks "question" or "context": a KeyError in transformers, and a ValueError as other bad input here."""
+
+    __str__ = ValueError.__str__  # KeyError's would put quotes around the message
+
+
 class OtherOptions(TypedDict, total=False):
     """Options without top_k, which decides what type a call returns."""
 
@@ -100,7 +106,9 @@ def read_inputs(inputs: tuple[Any, ...], question: Any, context: Any) -> list[Pa
 
 
 def read_pair(item: Any, place: str) -> Pair:
-    """The pair in {"question": ..., "context": ...}. Raises TypeError or ValueError, which call the item by place."""
+    """The pair in {"question": ..., "context": ...}. Raises TypeError or ValueError, which call the item by place;
+    MissingKeyError if it lacks one.
+    """
     return _pair(_field(item, place, "question"), _field(item, place, "context"), f" of {place}")
 
 
@@ -108,7 +116,7 @@ def _field(item: Any, place: str, name: str) -> Any:
     if not isinstance(item, Mapping):
         raise TypeError(f"{place} must be a dict with 'question' and 'context', got {type(item).__name__}.")
     if name not in item:
-        raise ValueError(f"{place} has no {name!r}.")
+        raise MissingKeyError(f"{place} has no {name!r}.")
     return item[name]
 
 

@@ -454,6 +454,13 @@ def test_bad_inputs_are_named(inputs, keywords, error, message, embedded):
         embedded(*inputs, **keywords)
 
 
+@pytest.mark.parametrize("caught", [KeyError, ValueError])
+def test_a_dict_that_lacks_a_key_is_caught_as_code_for_transformers_does_and_as_code_for_this_package(embedded, caught):
+    with pytest.raises(caught) as error:
+        embedded({"question": "Who?"})
+    assert str(error.value) == "the argument has no 'context'."
+
+
 def test_none_stands_for_the_default(embedded):
     assert embedded(**TWO[0], **dict.fromkeys(Settings._fields)) == embedded(**TWO[0])
 

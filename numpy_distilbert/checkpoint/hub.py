@@ -18,9 +18,12 @@ from .files import CheckpointError
 DEFAULT = "distilbert-mini-uncased-squad"
 PACKAGE = Path(__file__).resolve().parents[1]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+KINDS = "cased", "uncased", "multilingual-cased", "cased-distilled-squad", "uncased-distilled-squad"
+# what the hub called them before 2024, and so does code of that time
+OLD_NAMES = {f"distilbert-base-{kind}": f"distilbert/distilbert-base-{kind}" for kind in KINDS}
 FETCHED = (
     "config.json model.safetensors model.safetensors.index.json model-*-of-*.safetensors "
-    "tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt calibration.json"
+    "tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt calibration.json README.md"
 ).split()
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -28,7 +31,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 def find(path: str | PathLike[str] | None = None, revision: str | None = None) -> Path:
     """The folder of a checkpoint: the one named, one fetched from the hub, or the embedded default for None.
 
-    path: a folder or, if there is no folder of that name, the id of a checkpoint on the hub, OWNER/NAME; revision: a
+    path: a folder or, if there is no folder of that name, the id of a checkpoint on the hub, see full_id(); revision: a
     branch, tag or commit of it. A path object, and OWNER/NAME if OWNER exists here, are never looked for on the hub.
     Raises CheckpointError if there is no such folder or it cannot be fetched, TypeError if path is not a path,
     ValueError for a revision of anything not on the hub.
@@ -39,16 +42,22 @@ def find(path: str | PathLike[str] | None = None, revision: str | None = None) -
         if revision is not None:
             raise ValueError(f"revision must be None, got {revision!r}: only a checkpoint on the hub has revisions.")
         return embedded() if path is None else Path(path)
-    if not isinstance(path, str) or not HUB_ID.fullmatch(path):
+    if not isinstance(path, str) or (name := full_id(path)) is None:
         problem = "no such folder. Name the folder that holds config.json and model.safetensors"
         raise CheckpointError(f"{path or repr(path)}: {problem}, or a checkpoint on the hub as OWNER/NAME.")
-    if os.path.lexists(owner := path.split("/")[0]):
+    if os.path.lexists(owner := name.split("/")[0]):
         problem = f"no such folder, and not looked for on the hub, as there is {owner} here"
         raise CheckpointError(f"{path}: {problem}. Change to another folder.")
     try:
-        return fetch(path, revision)
+        return fetch(name, revision)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: no such folder here. {error}") from error
+
+
+def full_id(name: str) -> str | None:
+    """The id of a checkpoint on the hub, OWNER/NAME, that name is, or stood for before 2024; None if it is neither."""
+    name = OLD_NAMES.get(name, name)
+    return name if HUB_ID.fullmatch(name) else None
 
 
 def embedded() -> Path:

@@ -26,9 +26,9 @@ def _download(arguments: argparse.Namespace) -> Result:
     """Download a checkpoint from the Hugging Face hub to the hub's local cache, verify it, and print its folder."""
     if Path(arguments.id).is_dir():
         raise ValueError(f"{arguments.id}: a folder here, so there is nothing to download.")
-    if not hub.HUB_ID.fullmatch(arguments.id):
+    if (hub_id := hub.full_id(arguments.id)) is None:
         raise ValueError(f"{arguments.id}: cannot be downloaded. Name a checkpoint on the hub as OWNER/NAME.")
-    folder = hub.fetch(arguments.id, arguments.revision)
+    folder = hub.fetch(hub_id, arguments.revision)
     QuestionAnswerer.from_pretrained(folder)  # or says why not
     return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir))), 0
 

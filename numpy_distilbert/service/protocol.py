@@ -25,7 +25,8 @@ from ..qa import QuestionAnswerer
 from .batcher import Job
 
 TEXT_CHARACTERS = 500_000  # of a question or a context
-MAX_OPTIONS = {"top_k": 100, "max_answer_len": 100}  # answers and tokens
+MAX_OPTIONS = {"top_k": 100, "max_answer_len": 100, "max_question_len": 100}  # answers and tokens
+KNOWN = "inputs", "parameters", "options", "model"  # in a request
 REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, for the service to answer it
 RETRY_SECONDS = DISCONNECT_SECONDS = 1
 BODIES = 16  # of the longest allowed, may arrive at a time
@@ -70,20 +71,22 @@ async def _whole_body(request: Request, limit: int, held: Counter[str]) -> bytes
 
 
 def read_question(body: bytes) -> tuple[str, str, Mapping[str, Any]]:
-    """Question, context and parameters of {"inputs": {"question", "context"}, "parameters": {...}}. The hub's
-    own "options" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 something else wrong.
+    """Question, context and parameters of {"inputs": {"question", "context"}, "parameters": {...}}, or of the form
+    without inputs that some of the hub's clients send, {"question", "context", "parameters"}. Their "options" and
+    "model" are ignored. Raises HTTPException: 400 not JSON, 413 too long, 422 something else wrong.
     """
     try:
         request = json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"The body is not JSON in UTF-8 ({error}).") from error
     with unprocessable():
-        if not isinstance(request, Mapping) or "inputs" not in request:
+        if not isinstance(request, Mapping) or not {"inputs", "question"} & request.keys():
             raise ValueError('The body must be {"inputs": {"question": ..., "context": ...}, "parameters": {...}}.')
+        inputs = request.get("inputs")
         for name in request:
-            if name not in ("inputs", "parameters", "options"):
+            if name not in KNOWN and (inputs is not None or name not in ("question", "context")):
                 raise ValueError(f"{name} has no meaning here. Give inputs and parameters.")
-        question, context = read_pair(request["inputs"], "inputs")
+        question, context = read_pair(request, "the body") if inputs is None else read_pair(inputs, "inputs")
         parameters = request.get("parameters")
         if not isinstance(parameters, Mapping | None):
             raise TypeError(f"parameters must be an object, got {type(parameters).__name__}.")

@@ -4,8 +4,12 @@ import hashlib
 import json
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import close_session, constants
 
 ID, COMMIT = "someone/tiny-squad", "5e1f" * 10
 LARGE = ".safetensors"  # such files are stored elsewhere, under their sha256
@@ -13,7 +17,7 @@ CHUNK = 4096
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Serves files, {name: content}, under ID at COMMIT, the head of main.
+    """Serves files, {name: content}, under hub_id at COMMIT, the head of main.
 
     status: answer everything with it; cut: how many times a large file ends half-way; stalls: a large file stops there
     and the connection stays open; published: {name: content} whose hashes are reported instead of the true ones.
@@ -21,9 +25,9 @@ class FakeHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files):
+    def __init__(self, files, hub_id=ID):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.published = files, {}
+        self.files, self.hub_id, self.published = files, hub_id, {}
         self.status, self.cut, self.stalls = 200, 0, False
         self.requests, self.ranges, self.over = Counter(), [], threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -32,11 +36,40 @@ class FakeHub(ThreadingHTTPServer):
     def address(self):
         return f"http://127.0.0.1:{self.server_port}"
 
+    def environment(self, cache):
+        """The variables that make a client use it and a cache."""
+        return {
+            "HF_ENDPOINT": self.address,
+            "HF_HUB_CACHE": str(cache),
+            "HF_HUB_ETAG_TIMEOUT": 1,
+            "HF_HUB_DOWNLOAD_TIMEOUT": 1,
+            "HF_HUB_DISABLE_XET": 1,
+        }
+
     def sha256(self, name):
         return hashlib.sha256(self.published.get(name, self.files[name])).hexdigest()
 
     def handle_error(self, request, client_address):
         """A client that hung up is no news."""
+
+    def close(self):
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+
+@contextmanager
+def client_of(environment):
+    """In this process, where huggingface_hub has read its variables already, it does as if they were these."""
+    read = dict(environment)
+    address = read["ENDPOINT"] = read.pop("HF_ENDPOINT")
+    read["HUGGINGFACE_CO_URL_TEMPLATE"] = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    close_session()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("NO_PROXY", "*")
+        for name, value in read.items():
+            patched.setattr(constants, name, value)
+        yield
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,16 +88,17 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(hub.status, b"{}", {"X-Error-Code": "RepoNotFound"} if hub.status == 404 else {})
         if path.startswith("/blobs/"):
             return self.blob(next(name for name in hub.files if hub.sha256(name) == path.removeprefix("/blobs/")))
-        if path in (f"/api/models/{ID}/revision/main", f"/api/models/{ID}/revision/{COMMIT}"):
+        of = hub.hub_id
+        if path in (f"/api/models/{of}/revision/main", f"/api/models/{of}/revision/{COMMIT}"):
             siblings = [{"rfilename": name} for name in hub.files]
-            return self.json({"_id": "1", "id": ID, "modelId": ID, "sha": COMMIT, "siblings": siblings})
-        if path == f"/api/models/{ID}/tree/{COMMIT}":
+            return self.json({"_id": "1", "id": of, "modelId": of, "sha": COMMIT, "siblings": siblings})
+        if path == f"/api/models/{of}/tree/{COMMIT}":
             return self.json([self.entry(name) for name in hub.files])
         for revision in ("main", COMMIT):
-            name = path.removeprefix(f"/{ID}/resolve/{revision}/")
+            name = path.removeprefix(f"/{of}/resolve/{revision}/")
             if name in hub.files:
                 return self.file(name)
-        self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound" if f"/{ID}/" in path else "RepoNotFound"})
+        self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound" if f"/{of}/" in path else "RepoNotFound"})
 
     def entry(self, name):
         content = self.server.files[name]

@@ -14,8 +14,7 @@ import pytest
 pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
 
 from conftest import REFERENCE, posix
-from hub_server import COMMIT, ID, FakeHub
-from huggingface_hub import close_session, constants
+from hub_server import COMMIT, ID, FakeHub, client_of
 from safetensors.numpy import load_file, save_file
 
 from numpy_distilbert import CheckpointError, QuestionAnswerer, Tokenizer, pipeline
@@ -24,7 +23,7 @@ from numpy_distilbert.cli import main
 from numpy_distilbert.lab.synthetic import write_checkpoint
 
 QUESTION, CONTEXT = "a b?", "bc a. b c a"
-NOT_FETCHED = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5", "model.fp16.safetensors"]
+NOT_FETCHED = [".gitattributes", "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5", "model.fp16.safetensors"]
 
 
 @pytest.fixture
@@ -52,21 +51,13 @@ def server(folder):
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     fake = FakeHub(files | dict.fromkeys(NOT_FETCHED, b"not for us"))
     yield fake
-    fake.over.set()
-    fake.shutdown()
-    fake.server_close()
+    fake.close()
 
 
 @pytest.fixture
 def environment(server, tmp_path):
     """With that server as the hub, and an empty cache."""
-    return {
-        "HF_ENDPOINT": server.address,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_HUB_ETAG_TIMEOUT": 1,
-        "HF_HUB_DOWNLOAD_TIMEOUT": 1,
-        "HF_HUB_DISABLE_XET": 1,
-    }
+    return server.environment(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -84,19 +75,12 @@ def run_process(environment, tmp_path):
 
 @pytest.fixture
 def run(environment, tmp_path, monkeypatch, capsys):
-    """Runs the command line in this process, where the client has read its variables already."""
+    """Runs the command line in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
 
     def run(*arguments, **more):
-        read = environment | more
-        address = read["ENDPOINT"] = read.pop("HF_ENDPOINT")
-        read["HUGGINGFACE_CO_URL_TEMPLATE"] = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        close_session()
-        with monkeypatch.context() as patched:
-            for name, value in read.items():
-                patched.setattr(constants, name, value)
+        with client_of(environment | more):
             status = main(list(arguments))
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 

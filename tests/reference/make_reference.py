@@ -14,6 +14,7 @@ import gradients
 import numpy as np
 import torch
 import transformers
+from repositories import IDS, OTHER_FORMATS, repository
 from safetensors.numpy import save_file
 from texts import (
     ANSWERS,
@@ -206,6 +207,22 @@ def write_answers(folders: dict[str, Path]) -> None:
     (HERE / "answers.json").write_text(json.dumps({"ISLAND": ISLAND, "cases": cases}, indent=0), encoding="utf-8")
 
 
+def write_repositories(temporary: Path) -> None:
+    """The pipeline's answers from each rebuilt repository."""
+    cases = []
+    for name in IDS:
+        (folder := temporary / name).mkdir()
+        for file, content in repository(name).items():
+            if file not in OTHER_FORMATS:
+                (folder / file).write_bytes(content)
+        model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32)
+        reference = pipeline("question-answering", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+        for question, context in [*SHORT[:5], *((question, "ISLAND") for question in QUESTIONS[:2])]:
+            answer = reference(question=question, context=ISLAND if context == "ISLAND" else context)
+            cases.append({"name": name, "question": question, "context": context, "answer": answer})
+    (HERE / "repositories.json").write_text(json.dumps(cases, indent=1), encoding="utf-8")
+
+
 def write_squad_scores() -> None:
     """Exact match and F1 of answers compared with each other: the v2.0 script, which for these is that of v1.1."""
     pairs = [(one, other) for one in ANSWERS for other in ANSWERS]
@@ -275,6 +292,7 @@ def main() -> None:
         write_characters()
         write_logits(folders)
         write_answers(tokenizers)
+        write_repositories(Path(temporary))
         write_squad_scores()
         write_gradients(folders)
 

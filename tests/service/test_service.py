@@ -149,9 +149,27 @@ def test_the_hubs_client_says_what_was_wrong(service):
     assert caught.value.response.status_code == 422
 
 
-def test_options_that_steer_the_hub_itself_are_no_error(service, embedded):
-    status, _, answer = send(service, asking() | {"options": {"use_cache": False}})
+PAIR = asking()["inputs"]
+SENT = {  # recorded from clients of the hub that were given the address of a service
+    "huggingface_hub 0.17 to 0.25": PAIR,
+    "huggingface_hub 0.26 and 0.27": {"inputs": PAIR},
+    "huggingface_hub 0.28 to 0.31": {"inputs": None, "parameters": {}, **PAIR},
+    "huggingface_hub since 0.32": {"inputs": PAIR, "parameters": {}},
+    "@huggingface/inference 2.6": {"inputs": PAIR, "parameters": {"top_k": 1}, "options": {"use_cache": False}},
+    "@huggingface/inference 2.7 and 2.8": {"inputs": PAIR, "model": "some/model"},
+    "@huggingface/inference since 3": {"inputs": PAIR},
+}
+
+
+@pytest.mark.parametrize("body", SENT.values(), ids=SENT)
+def test_what_clients_of_the_hub_send_is_answered(service, embedded, body):
+    status, _, answer = send(service, body)
     assert status == 200 and same(answer, embedded(QUESTIONS[0], TOWER))
+
+
+def test_parameters_count_beside_a_question_at_the_top_level(service):
+    body = {"inputs": None, "parameters": {"top_k": 2}, **PAIR}  # huggingface_hub 0.28 to 0.31
+    assert len(send(service, body)[2]) == 2 and len(send(service, body, "/search")[2]["answers"]) == 2
 
 
 def test_null_parameters_are_the_defaults(service, embedded):
@@ -277,7 +295,10 @@ def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
         (b"null", 422, "inputs"),
         (b"[]", 422, "inputs"),
         ({}, 422, "inputs"),
-        ({"inputs": None}, 422, "inputs must be a dict"),
+        ({"inputs": None}, 422, "the body has no 'question'"),
+        ({"question": "Who?"}, 422, "the body has no 'context'"),
+        ({"question": "Who?", "context": 7}, 422, "context of the body must be a str, got int"),
+        (asking() | {"question": "Who?"}, 422, "question has no meaning here"),
         ({"inputs": [TOWER]}, 422, "inputs must be a dict"),
         ({"inputs": {"question": "Who?"}}, 422, "inputs has no 'context'"),
         ({"inputs": {"question": "Who?", "context": 7}}, 422, "context of inputs must be a str, got int"),
@@ -290,6 +311,7 @@ def test_the_page_takes_nothing_from_elsewhere_and_nothing_inline(service):
         (asking(top_k="3"), 422, "top_k must be an int"),
         (asking(top_k=101), 422, "top_k must be at most 100"),
         (asking(max_answer_len=101), 422, "max_answer_len must be at most 100"),
+        (asking(max_question_len=101), 422, "max_question_len must be at most 100"),
         (asking() | {"x" * 10**6: 1}, 422, "xxx"),
         (asking(top_k=float("nan")), 422, "top_k must be an int"),
         (asking(max_seq_len=10**9), 422, "max_seq_len must be at most 512"),
