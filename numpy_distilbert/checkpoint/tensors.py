@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from .files import CheckpointError, read_json
+from .files import CheckpointError, check_regular, read_json
 
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 WRITTEN_AS = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32"}
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_AXES, MAX_SIZE = 8, 2**60  # far beyond any model's, and small enough for NumPy
+MAX_HEADER = 2**22  # bytes, for some ten thousand tensors
 CHECKED_AT_ONCE = 2**18  # elements
 
 
@@ -104,12 +105,14 @@ def read_floats(place: Place) -> NDArray[np.floating]:
 
 def read_header(path: Path) -> Iterator[tuple[str, Place]]:
     """The name of every tensor in a safetensors file, and where it is. Raises CheckpointError if it is not valid."""
+    check_regular(path)
     try:
-        with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
-            pass
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            if length > MAX_HEADER:
+                raise ValueError(f"its header has {length:,} bytes, at most {MAX_HEADER:,} are read")
+            with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
+                header = json.loads(file.read(length))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
     header.pop("__metadata__", None)
