@@ -7,7 +7,7 @@ from ..checkpoint import Checkpoint
 from ..files import read_json
 from ..lab import plot
 from ..lab.compare import ATOL, RTOL, Comparison, compare
-from ..lab.record import read_recording, record, write_recording
+from ..lab.record import Recording, record, write_recording
 from .terminal import STATUSES, Result, Verbs, add_question, add_verb, printable, read_context, warn
 
 HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"
@@ -48,7 +48,8 @@ def _trace(arguments: argparse.Namespace) -> Result:
     context = read_context(arguments)
     tensors, metadata = record(arguments.question, context, Checkpoint(arguments.model), arguments.dtype)
     write_recording(arguments.output, tensors, metadata)
-    return f"{len(tensors)} tensors of {len(json.loads(metadata['tokens']))} tokens in {arguments.output}", 0
+    counts = f"{len(tensors)} tensors of {len(json.loads(metadata['tokens']))} tokens"
+    return printable(f"{counts} in {arguments.output}"), 0
 
 
 def _compare(arguments: argparse.Namespace) -> Result:
@@ -56,7 +57,7 @@ def _compare(arguments: argparse.Namespace) -> Result:
     for name, value in (("--rtol", arguments.rtol), ("--atol", arguments.atol)):
         if not value >= 0:
             raise ValueError(f"{name} must be a number from 0 up, got {value:g}.")
-    ours, theirs = read_recording(arguments.ours), read_recording(arguments.theirs)
+    ours, theirs = Recording(arguments.ours), Recording(arguments.theirs)
     names = {} if arguments.map is None else read_json(arguments.map)
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{arguments.map}: needs a JSON object mapping our tensor names to theirs.")
@@ -96,4 +97,4 @@ def _show(arguments: argparse.Namespace) -> Result:
     context, checkpoint, where = read_context(arguments), Checkpoint(arguments.model), (arguments.layer, arguments.head)
     if not plot.show(arguments.question, context, checkpoint, arguments.output, *where, arguments.all):
         warn("this system has no font for some of the characters; they are drawn as boxes.")
-    return str(arguments.output), 0
+    return printable(arguments.output), 0
