@@ -33,7 +33,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
     Ctrl-C or SIGTERM ends it, once the requests that it has accepted are answered.
     """
     try:
-        from ..service.access import ORIGIN, host_of
+        from ..service.access import ORIGIN, address_of, host_of
         from ..service.application import serve
         from ..service.protocol import Limits
     except ImportError as error:
@@ -42,7 +42,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port must be from 0 to 65535, got {arguments.port}.")
     for host in arguments.allow_host:
-        if host_of(f"[{host}]" if ":" in host else host) != host.lower() or not host:
+        if not address_of(host) and (not host or host_of(host) != host.lower()):
             raise ValueError(f"--allow-host must be a name or an address, without a port, got {host!r}.")
     for origin in arguments.allow_origin:
         if not ORIGIN.fullmatch(origin):

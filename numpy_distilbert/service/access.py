@@ -7,7 +7,7 @@ Sources: Fetch Metadata Request Headers (W3C), section 2.3; RFC 9110, section 7.
 
 import re
 from collections.abc import Collection
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
@@ -37,15 +37,22 @@ def guarded(app: Any, hosts: Collection[str], origins: Collection[str]) -> Any:
 def host_of(header: str) -> str:
     """The name or address in a Host header, in lower case, without port and final dot; "" if there is none."""
     match = HOST.fullmatch(header)
-    return _same_name(match[1] or match[2]) if match else ""
+    if not match or (match[1] and not address_of(match[1])):
+        return ""
+    return _same_name(match[1] or match[2])
+
+
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is, None if it is a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _same_name(host: str) -> str:
     """The host in its usual spelling."""
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return host.lower()
+    return str(address_of(host) or host.lower())
 
 
 def _problem(request: Request, names: Collection[str], origins: Collection[str]) -> str | None:
@@ -54,7 +61,8 @@ def _problem(request: Request, names: Collection[str], origins: Collection[str])
     if not (host := host_of(given)):
         return "The request does not say which host it is for. Send a Host header."
     address = (request.scope.get("server") or [""])[0]
-    if host not in {*names, "localhost", _same_name(address)} and not _is_loopback(host):
+    known, ip = {*names, "localhost", _same_name(address)}, address_of(host)
+    if host not in known and not (ip and ip.is_loopback):
         return f"The service is not known as {host[:80]}. If that is its name, start it with --allow-host {host[:80]}"
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     follows_link = request.method in ("GET", "HEAD") and request.headers.get("sec-fetch-mode") == "navigate"
@@ -63,10 +71,3 @@ def _problem(request: Request, names: Collection[str], origins: Collection[str])
         return None
     page = origin or "another origin"
     return f"A page of {page[:80]} may not ask this service. If it may, start it with --allow-origin ORIGIN"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

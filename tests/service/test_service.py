@@ -1022,15 +1022,14 @@ OTHER_NAMES = (
 def test_it_answers_no_other_name_that_may_lead_to_it(service, host):
     for method, path in (("POST", "/"), ("POST", "/search"), ("GET", "/"), ("GET", "/info"), ("GET", "/healthz")):
         status, error = answered_to(service, method, path, Host=host)
-        assert status in (400, 403) and (status == 400 or "--allow-host" in error or "Send a Host header" in error)
+        assert status == 403 and ("--allow-host" in error or "Send a Host header" in error)
 
 
 def test_a_request_without_a_host_is_refused(service):
     host, port = service.removeprefix("http://").split(":")
-    for version in (b"1.0", b"1.1"):
-        with socket.create_connection((host, int(port)), timeout=60) as client:
-            client.sendall(b"GET /info HTTP/" + version + b"\r\n\r\n")
-            assert client.recv(12)[-3:] in (b"403", b"400")
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        client.sendall(b"GET /info HTTP/1.0\r\n\r\n")  # in HTTP/1.1 uvicorn refuses it
+        assert client.recv(12).endswith(b"403")
 
 
 @pytest.mark.parametrize(
@@ -1097,7 +1096,7 @@ def test_the_address_that_a_client_connects_to_is_a_name_of_the_service():
     ],
 )
 def test_a_name_or_origin_that_cannot_be_is_refused(option, value, capsys):
-    assert main(["serve", "--port", "0", option, value]) == 2
+    assert main(["serve", "--host", "203.0.113.1", option, value]) == 2  # where nobody can listen
     assert f"{option} must be " in capsys.readouterr().err
 
 
