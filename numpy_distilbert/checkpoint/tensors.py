@@ -80,8 +80,14 @@ class Weights(Mapping[str, NDArray[np.floating]]):
 
 
 @contextmanager
-def open_tensors(path: str | PathLike[str]) -> Iterator[Any]:
-    """safetensors.safe_open(). Raises OSError if the file cannot be read, ValueError if invalid or lacking a tensor."""
+def open_tensors(path: str | PathLike[str], max_header: int = MAX_HEADER) -> Iterator[Any]:
+    """safetensors.safe_open(). Raises OSError if the file cannot be read, ValueError if its header has more than
+    max_header bytes, it is invalid, or lacks a tensor.
+    """
+    with open(path, "rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+    if length > max_header:
+        raise ValueError(f"its header has {length:,} bytes, at most {max_header:,} are read")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
@@ -107,12 +113,11 @@ def read_header(path: Path) -> Iterator[tuple[str, Place]]:
     """The name of every tensor in a safetensors file, and where it is. Raises CheckpointError if it is not valid."""
     check_regular(path)
     try:
+        with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
+            pass
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > MAX_HEADER:
-                raise ValueError(f"its header has {length:,} bytes, at most {MAX_HEADER:,} are read")
-            with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
-                header = json.loads(file.read(length))
+            header = json.loads(file.read(length))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
     header.pop("__metadata__", None)

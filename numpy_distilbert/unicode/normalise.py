@@ -51,13 +51,13 @@ def _characters(text: str, first: int, strip_accents: bool, lowercase: bool) -> 
 
 def _last(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, int]:
     """The last character of a normalised word. Nothing moves across a character that stays where it is."""
-    end = len(text)
-    for start in reversed(range(end)):
-        if start == 0 or (not is_dropped(text[start]) and pieces(text[start])[0].combining_class == 0):
-            for last in deque(_characters(text[start:end], start, strip_accents, lowercase), 1):
-                return last
-            end = start
-    raise ValueError("no character is left.")
+    start, found = len(text), deque[tuple[str, int]]()
+    while not found:
+        end, start = start, start - 1
+        while start > 0 and (is_dropped(text[start]) or pieces(text[start])[0].combining_class > 0):
+            start -= 1
+        found = deque(_characters(text[start:end], start, strip_accents, lowercase), 1)
+    return found[0]
 
 
 def decompose(characters: Origins) -> Iterator[tuple[str, int]]:
