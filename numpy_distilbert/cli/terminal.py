@@ -89,8 +89,8 @@ def warn(message: str) -> None:
 
 def printable(text: str) -> str:
     """The text on one line, without the control characters that a hostile text could steer a terminal with."""
-    joiners = "\u200c\u200d"
-    return "".join(c if c.isprintable() or c in joiners else " " if c.isspace() else "\ufffd" for c in text)
+    controls = {c for c in set(text) - {"\u200c", "\u200d"} if not c.isprintable()}  # the two join letters
+    return text.translate({ord(c): " " if c.isspace() else "\ufffd" for c in controls})
 
 
 def writable(text: str, stream: TextIO) -> str:

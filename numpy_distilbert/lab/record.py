@@ -101,7 +101,7 @@ class Recording(Mapping[str, NDArray[Any]]):
                     size = npz.zip.getinfo(f"{name}.npy").file_size
                     if size > MAX_TENSOR:
                         raise ValueError(f"{name} has {size:,} bytes, at most {MAX_TENSOR:,} are read")
-                    tensor = npz[name]
+                    tensor: NDArray[Any] = npz[name]
             elif place.dtype in STORED_AS:
                 tensor = read_floats(place)
             else:
