@@ -78,7 +78,7 @@ def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Quest
     return parts
 
 
-def spread(questions: Sequence[Question], limit: int | None) -> Sequence[Question]:
+def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
     """At most limit of the questions, evenly spaced, as the first ones alone would be of a few articles."""
     total = len(questions)
     n = total if limit is None else min(limit, total)
