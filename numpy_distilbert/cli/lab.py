@@ -21,7 +21,7 @@ def add_verbs(verbs: Verbs) -> None:
     trace.add_argument("-o", "--output", metavar="OUT.safetensors", required=True, help="the file to write")
     precise = "what to compute in: float64 gives a high-precision reference (default: %(default)s)"
     trace.add_argument("--dtype", choices=("float32", "float64"), default="float32", help=precise)
-    statuses = {0: "the recordings are the same", 1: "they differ", 2: f"a wrong call or file, or {STATUSES[1]}"}
+    statuses = {0: "the recordings are the same", 1: "they differ", 2: f"a wrong call or file, {STATUSES[1]}"}
     files = "ours.safetensors theirs.npz --map names.json"
     differ = add_verb(verbs, "compare", _compare, "find the first tensor that diverges", files, statuses)
     differ.set_defaults(unwritten=2)  # as 1 means that they differ

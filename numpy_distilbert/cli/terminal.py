@@ -17,7 +17,7 @@ PROGRAM = "numpy-distilbert"
 MODEL_HELP = "folder of a checkpoint, or its id on the Hugging Face hub (default: the embedded checkpoint)"
 STATUSES = {
     0: "done",
-    1: "the output could not be written, or memory was not enough",
+    1: "memory ran out, or the output could not be written",
     2: "a wrong call or file: one line says what to do",
 }
 STATUSES |= {130: "stopped by Ctrl-C", 141: "standard output was closed early, as by `| head`"}
