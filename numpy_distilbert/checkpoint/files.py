@@ -8,6 +8,7 @@ tokenizer_config.json    cased or uncased, special tokens, the longest input; ov
 calibration.json         how scores of documents.py become probabilities; may be absent
 """
 
+import errno
 import json
 import math
 import os
@@ -25,13 +26,10 @@ MAX_BYTES = 2**25  # of a file of text, many times the longest vocabulary in use
 
 
 def check_regular(path: Path) -> int:
-    """The size of a file in bytes. Raises CheckpointError if it is missing, or one that may never end, as a pipe."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(f"{path}: not a regular file. Put the file itself in its place.")
+    """The size of a file in bytes. Raises OSError if it is missing, or one that may never end, as a pipe."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder fails at once
+        raise OSError(errno.EINVAL, "not a regular file; put the file itself in its place")
     return status.st_size
 
 
@@ -47,13 +45,15 @@ def check_inside(path: Path, folder: Path) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, but for weights. Raises CheckpointError as check_regular(), and if it is too long."""
-    if (size := check_regular(path)) > MAX_BYTES:
-        raise CheckpointError(f"{path}: has {size:,} bytes, at most {MAX_BYTES:,} are read. Is it the right file?")
+    """The content of a file, but for weights. Raises CheckpointError if it cannot be read, see check_regular(), or is
+    too long.
+    """
     try:
-        return path.read_bytes()
+        if (size := check_regular(path)) <= MAX_BYTES:
+            return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    raise CheckpointError(f"{path}: has {size:,} bytes, at most {MAX_BYTES:,} are read. Is it the right file?")
 
 
 def _read_text(path: Path) -> str:

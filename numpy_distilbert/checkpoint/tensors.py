@@ -111,8 +111,8 @@ def read_floats(place: Place) -> NDArray[np.floating]:
 
 def read_header(path: Path) -> Iterator[tuple[str, Place]]:
     """The name of every tensor in a safetensors file, and where it is. Raises CheckpointError if it is not valid."""
-    check_regular(path)
     try:
+        check_regular(path)
         with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
             pass
         with path.open("rb") as file:

@@ -148,7 +148,7 @@ REFUSED = [
     (config(n_layers=10**12), r"model\.safetensors: tensor \S+layer\.999999999999\.\S+ is missing"),
     (config(hidden_dim=7), r"lin1\.weight has shape \(5, 6\), the configuration needs \(7, 6\)"),
     (missing("model.safetensors"), r"model\.safetensors: missing\. Weights in pytorch_model\.bin are a pickle"),
-    (folder_instead("model.safetensors"), r"model\.safetensors: not a regular file\. Put the file itself"),
+    (folder_instead("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
     (cut_short("model.safetensors"), r"model\.safetensors: not a readable safetensors file"),
     (weights(qa_outputs__bias=None), r"model\.safetensors: tensor qa_outputs\.bias is missing"),
     (
@@ -156,7 +156,7 @@ REFUSED = [
         r"tensor qa_outputs\.bias in model\.safetensors is I64, needs F64, F32, F16, BF16",
     ),
     (missing("vocab.txt"), r"vocab\.txt: cannot be read \(No such file"),
-    (folder_instead("vocab.txt"), r"vocab\.txt: not a regular file"),
+    (folder_instead("vocab.txt"), r"vocab\.txt: cannot be read \(Is a directory"),
     (content("vocab.txt", b""), r"vocab\.txt: is empty, needs one piece on each line"),
     (content("vocab.txt", b"[UNK]\n[CLS]\n"), r"vocab\.txt: no \[SEP\]"),
     (content("vocab.txt", b"[UNK]\n\xff"), r"vocab\.txt: not UTF-8 text \(line 2, byte 6\)"),
