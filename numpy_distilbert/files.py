@@ -44,7 +44,7 @@ def open_gunzipped(path: str | PathLike[str], whole: bool = False) -> IO[bytes]:
     """A file to read bytes from, which may be a gzip. Reading raises OSError if a gzip gives too much: more than
     GZIP_BYTES and, unless it is to be read as a whole, more than GZIP_RATIO times its size.
     """
-    file = open(path, "rb")  # noqa: SIM115
+    file = open(Path(path), "rb")  # noqa: SIM115
     if not file.peek(2).startswith(b"\x1f\x8b"):
         return file
     most = 0 if whole else GZIP_RATIO * os.fstat(file.fileno()).st_size

@@ -76,8 +76,10 @@ class Recording(Mapping[str, NDArray[Any]]):
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path)
         with self._readable():
-            if check_regular(self._path) == 0:
-                raise EOFError("it is empty")
+            check_regular(self._path)
+            with open(self._path, "rb") as opened:
+                if not opened.read(1):
+                    raise EOFError("it is empty")
             if self._path.suffix == ".npz":
                 with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as npz:
                     self._names: dict[str, Any] = dict.fromkeys(npz.files)
