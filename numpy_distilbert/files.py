@@ -1,6 +1,7 @@
 """Read files, with one kind of error that names them, and write files that appear only once they are complete."""
 
 import gzip
+import io
 import json
 import os
 import secrets
@@ -13,13 +14,50 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
+GZIP_BYTES = 2**26  # that a gzip may give, more than twice SQuAD
+GZIP_RATIO = 100  # to its own size, if it is read a piece at a time
+
+
+class _Gunzipped(io.RawIOBase):
+    """What a gzip gives, up to most bytes; then reading raises OSError."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file, self._left, self._most = file, most, most
+        self._gzip = gzip.GzipFile(fileobj=file)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._gzip.readinto(buffer)
+        self._left -= size
+        if self._left < 0:
+            raise OSError(f"a gzip that gives more than {self._most:,} bytes; decompress it first if you trust it")
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_gunzipped(path: str | PathLike[str], whole: bool = False) -> IO[bytes]:
+    """A file to read bytes from, which may be a gzip. Reading raises OSError if a gzip gives too much: more than
+    GZIP_BYTES and, unless it is to be read as a whole, more than GZIP_RATIO times its size.
+    """
+    file = open(Path(path), "rb")  # noqa: SIM115
+    if not file.peek(2).startswith(b"\x1f\x8b"):
+        return file
+    most = 0 if whole else GZIP_RATIO * os.fstat(file.fileno()).st_size
+    return io.BufferedReader(_Gunzipped(file, max(GZIP_BYTES, most)), 2**16)
+
 
 def read_json(path: str | PathLike[str]) -> Any:
-    """The value in a JSON file, plain or gzip. Raises ValueError if it cannot be read or is not JSON."""
+    """The value in a JSON file, plain or gzip. Raises ValueError if it cannot be read, is not JSON, or is a gzip that
+    gives more than GZIP_BYTES.
+    """
     try:
-        data = Path(path).read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
+        with open_gunzipped(path, whole=True) as file:
+            data = file.read()
         if not data.strip():
             raise EOFError("it is empty")
         return json.loads(data)

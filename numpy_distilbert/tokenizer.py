@@ -23,6 +23,7 @@ from .unicode.tables import ACCENTED_PUNCTUATION, CJK, PUNCTUATION, WHITESPACE
 
 MAX_WORD_LENGTH = 100  # characters; a longer word is one [UNK]
 REMEMBERED_PIECES = 1 << 17  # in all words together, which bounds the memory they take
+MAX_SPECIAL_TOKENS = 1000  # each of at most MAX_WORD_LENGTH characters, as every text is searched for them
 MIN_WINDOW = 4  # [CLS], two [SEP] and a token of the context
 # What decode() replaces in each piece with the space before it: the reference's pairs, in its order.
 TIDIED = (
@@ -120,8 +121,10 @@ class Tokenizer:
                 raise TypeError(f"vocab must map str to int, got {piece!r:.40}: {i!r:.40}.")
             if i < 0 or self._pieces.setdefault(i, piece) != piece or self.vocab.get(piece, i) != i:
                 raise ValueError(f"vocab must give every piece an id of its own from 0 up, {piece!r:.40} has {i}.")
-        if "" in self.special_tokens:
-            raise ValueError("added_tokens must not be empty strings.")
+        if len(self.special_tokens) > MAX_SPECIAL_TOKENS:
+            raise ValueError(f"added_tokens must be at most {MAX_SPECIAL_TOKENS}, got {len(self.special_tokens)}.")
+        if not all(0 < len(token) <= MAX_WORD_LENGTH for token in self.special_tokens):
+            raise ValueError(f"added_tokens must not be empty or have more than {MAX_WORD_LENGTH} characters.")
         self.unk_id, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
         self._continuations = {piece[2:]: i for piece, i in self.vocab.items() if piece.startswith("##")}
         self._longest_piece = max(map(len, self.vocab), default=0)
@@ -292,7 +295,7 @@ class Tokenizer:
         word = part[1:] if part[0] == " " else part
         if word.isascii() and word.isalnum():
             return word.lower() if self.lowercase else word, range(len(part) - len(word), len(part))
-        return normalise(part, self.strip_accents, self.lowercase)
+        return normalise(part, self.strip_accents, self.lowercase, MAX_WORD_LENGTH)
 
 
 def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:

@@ -5,7 +5,6 @@ Whatever a file holds, memory holds no more than a row or an article of it, and 
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import re
@@ -17,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
+from ..files import open_gunzipped
 from ..inputs import read_pair
 
 CONTEXT_CHARACTERS = 5_000_000
@@ -96,7 +96,7 @@ def checked(line: int, fields: Any, drop: Collection[str] = ()) -> Row:
 
 def line_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
     """The rows of a file of JSON lines, without the blank ones."""
-    with _open(path) as file:
+    with open_gunzipped(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES), b""), 1):
             if len(line) == LINE_BYTES and not line.endswith(b"\n"):
                 while (rest := file.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
@@ -118,7 +118,7 @@ def too_long(line: int) -> Row:
 def squad_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
     """The questions of a SQuAD file, each with the context of its paragraph and the title of its article."""
     number = 0
-    with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+    with open_gunzipped(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
         for article in _articles(path, text):
             try:
                 title = {"title": article["title"]} if "title" in article else {}
@@ -254,7 +254,7 @@ def csv_delimiter(path: Path) -> str:
 
 
 def _open_csv(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(open_gunzipped(path), encoding="utf-8-sig", newline="")
 
 
 def parquet_rows(path: Path, drop: Collection[str]) -> Iterator[Row]:
@@ -322,12 +322,6 @@ def pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise ValueError('pyarrow is needed for Parquet. Run: pip install "numpy-distilbert[batch]"') from error
     return pyarrow, pyarrow.parquet
-
-
-def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else open(path, "rb")
 
 
 def n_characters(fields: Any) -> int:

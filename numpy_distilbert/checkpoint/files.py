@@ -8,10 +8,12 @@ tokenizer_config.json    cased or uncased, special tokens, the longest input; ov
 calibration.json         how scores of documents.py become probabilities; may be absent
 """
 
+import errno
 import json
 import math
 import os
 import reprlib
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,43 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, unreadable or not what it claims to be."""
 
 
-def _read_text(path: Path) -> str:
+MAX_BYTES = 2**25  # of a file of text, many times the longest vocabulary in use
+
+
+def check_regular(path: Path) -> int:
+    """The size of a file in bytes. Raises OSError if it is missing, or one that may never end, as a pipe."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder fails at once
+        raise OSError(errno.EINVAL, "not a regular file; put the file itself in its place")
+    return status.st_size
+
+
+def check_inside(path: Path, folder: Path) -> Path:
+    """The same path, to be copied. Raises CheckpointError if it leads to a file outside the checkpoint's folder; but in
+    the hub's cache, where all files are links, they may lead to the files that were fetched of the same checkpoint.
+    """
+    target, folder = path.resolve(), folder.resolve()
+    fetched = folder.parent.name == "snapshots" and target.parent == folder.parents[1] / "blobs"
+    if not fetched and not target.is_relative_to(folder):
+        raise CheckpointError(f"{path}: leads out of its folder, to {target}. Put the file itself in its place.")
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, but for weights. Raises CheckpointError if it cannot be read, see check_regular(), or is
+    too long.
+    """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        if (size := check_regular(path)) <= MAX_BYTES:
+            return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    raise CheckpointError(f"{path}: has {size:,} bytes, at most {MAX_BYTES:,} are read. Is it the right file?")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise CheckpointError(f"{path}: not UTF-8 text (line {line}, byte {error.start}).") from error

@@ -13,7 +13,7 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
-from .files import CheckpointError
+from .files import CheckpointError, check_inside
 
 DEFAULT = "distilbert-mini-uncased-squad"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -131,7 +131,7 @@ def _asked_sha256(path: Path, hub_id: str) -> str | None:
 def copy(folder: Path, directory: Path) -> Path:
     """Copy a checkpoint to a folder in directory with its name on the hub, which appears when it is complete.
 
-    folder: a path returned by fetch(). Raises CheckpointError if something of that name exists.
+    folder: a path returned by fetch(). Raises CheckpointError if something of that name exists, or see check_inside().
     """
     target = directory / folder.parents[1].name.split("--")[-1]
     if os.path.lexists(target):
@@ -141,7 +141,7 @@ def copy(folder: Path, directory: Path) -> Path:
         (part := Path(temporary) / target.name).mkdir()
         for pattern in FETCHED:
             for path in folder.glob(pattern):
-                shutil.copyfile(path, part / path.name)
+                shutil.copyfile(check_inside(path, folder), part / path.name)
         part.rename(target)
     return target
 

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from .files import CheckpointError, read_json
+from .files import CheckpointError, check_regular, read_json
 
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 WRITTEN_AS = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32"}
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_AXES, MAX_SIZE = 8, 2**60  # far beyond any model's, and small enough for NumPy
+MAX_HEADER = 2**22  # bytes, for some ten thousand tensors
 CHECKED_AT_ONCE = 2**18  # elements
 
 
@@ -79,8 +80,14 @@ class Weights(Mapping[str, NDArray[np.floating]]):
 
 
 @contextmanager
-def open_tensors(path: str | PathLike[str]) -> Iterator[Any]:
-    """safetensors.safe_open(). Raises OSError if the file cannot be read, ValueError if invalid or lacking a tensor."""
+def open_tensors(path: str | PathLike[str], max_header: int = MAX_HEADER) -> Iterator[Any]:
+    """safetensors.safe_open(). Raises OSError if the file cannot be read, ValueError if its header has more than
+    max_header bytes, it is invalid, or lacks a tensor.
+    """
+    with open(path, "rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+    if length > max_header:
+        raise ValueError(f"its header has {length:,} bytes, at most {max_header:,} are read")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
@@ -105,6 +112,7 @@ def read_floats(place: Place) -> NDArray[np.floating]:
 def read_header(path: Path) -> Iterator[tuple[str, Place]]:
     """The name of every tensor in a safetensors file, and where it is. Raises CheckpointError if it is not valid."""
     try:
+        check_regular(path)
         with open_tensors(path):  # it refuses a broken header, gaps in the data and a file of another length
             pass
         with path.open("rb") as file:

@@ -30,7 +30,7 @@ def _download(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"{arguments.id}: cannot be downloaded. Name a checkpoint on the hub as OWNER/NAME.")
     folder = hub.fetch(hub_id, arguments.revision)
     QuestionAnswerer.from_pretrained(folder)  # or says why not
-    return str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir))), 0
+    return printable(str(folder if arguments.dir is None else hub.copy(folder, Path(arguments.dir)))), 0
 
 
 def _info(arguments: argparse.Namespace) -> Result:

@@ -8,7 +8,7 @@ from ..checkpoint import Checkpoint
 from ..files import read_json
 from ..lab import plot
 from ..lab.compare import ATOL, RTOL, Comparison, compare
-from ..lab.record import read_recording, record, write_recording
+from ..lab.record import Recording, record, write_recording
 from .terminal import STATUSES, Result, Verbs, add_question, add_verb, printable, read_context, warn
 
 HEADING = f"{'tensor':<57}{'shape':<18}{'max abs':>9}{'max rel':>9}{'ulp':>9}{'cosine':>12}"
@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
     trace.add_argument("-o", "--output", metavar="OUT.safetensors", required=True, help="the file to write")
     precise = "what to compute in: float64 gives a high-precision reference (default: %(default)s)"
     trace.add_argument("--dtype", choices=("float32", "float64"), default="float32", help=precise)
-    statuses = {0: "the recordings are the same", 1: "they differ", 2: f"a wrong call or file, or {STATUSES[1]}"}
+    statuses = {0: "the recordings are the same", 1: "they differ", 2: f"a wrong call or file, {STATUSES[1]}"}
     files = "ours.safetensors theirs.npz --map names.json"
     differ = add_verb(verbs, "compare", _compare, "find the first tensor that diverges", files, statuses)
     differ.set_defaults(unwritten=2)  # as 1 means that they differ
@@ -49,7 +49,8 @@ def _trace(arguments: argparse.Namespace) -> Result:
     context = read_context(arguments)
     tensors, metadata = record(arguments.question, context, Checkpoint(arguments.model), arguments.dtype)
     write_recording(arguments.output, tensors, metadata)
-    return f"{len(tensors)} tensors of {len(json.loads(metadata['tokens']))} tokens in {arguments.output}", 0
+    counts = f"{len(tensors)} tensors of {len(json.loads(metadata['tokens']))} tokens"
+    return printable(f"{counts} in {arguments.output}"), 0
 
 
 def _compare(arguments: argparse.Namespace) -> Result:
@@ -57,7 +58,7 @@ def _compare(arguments: argparse.Namespace) -> Result:
     for name, value in (("--rtol", arguments.rtol), ("--atol", arguments.atol)):
         if not value >= 0:
             raise ValueError(f"{name} must be a number from 0 up, got {value:g}.")
-    ours, theirs = read_recording(arguments.ours), read_recording(arguments.theirs)
+    ours, theirs = Recording(arguments.ours), Recording(arguments.theirs)
     names = {} if arguments.map is None else read_json(arguments.map)
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{arguments.map}: needs a JSON object mapping our tensor names to theirs.")
@@ -98,4 +99,4 @@ def _show(arguments: argparse.Namespace) -> Result:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of each weight that a font lacks
     if not plot.show(arguments.question, context, checkpoint, arguments.output, *where, arguments.all):
         warn("this system has no font for some of the characters; they are drawn as boxes.")
-    return str(arguments.output), 0
+    return printable(arguments.output), 0

@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+from functools import partial
 from pathlib import Path
 
 from ..arguments import check_integer
@@ -17,6 +18,10 @@ def add_verbs(verbs: Verbs) -> None:
     serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="the port, or 0 for any (default: %(default)s)")
+    hosts = "further names of the service, such as that of a proxy before it; of others, requests are refused"
+    serve.add_argument("--allow-host", metavar="NAME", nargs="+", default=[], help=hosts)
+    origins = "whose pages may ask, as https://example.org; a page of another origin is refused"
+    serve.add_argument("--allow-origin", metavar="ORIGIN", nargs="+", default=[], help=origins)
     body = "the longest body of a request; a longer one is refused with status 413 (default: %(default)s)"
     serve.add_argument("--max-body", metavar="BYTES", type=int, default=2_000_000, help=body)
     queue = "the most requests to hold at a time; any more are refused with status 503 (default: %(default)s)"
@@ -28,6 +33,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
     Ctrl-C or SIGTERM ends it, once the requests that it has accepted are answered.
     """
     try:
+        from ..service.access import ORIGIN, address_of, host_of
         from ..service.application import serve
         from ..service.protocol import Limits
     except ImportError as error:
@@ -35,6 +41,12 @@ def _serve(arguments: argparse.Namespace) -> Result:
     limits = Limits(check_integer("--max-body", arguments.max_body, 1), check_integer("--queue", arguments.queue, 1))
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port must be from 0 to 65535, got {arguments.port}.")
+    for host in arguments.allow_host:
+        if not address_of(host) and (not host or host_of(host) != host.lower()):
+            raise ValueError(f"--allow-host must be a name or an address, without a port, got {host!r}.")
+    for origin in arguments.allow_origin:
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(f"--allow-origin must be as https://example.org, got {origin!r}.")
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:
         listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=1024)
@@ -45,5 +57,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
         qa = QuestionAnswerer.from_pretrained(arguments.model, split_special_tokens=True)  # texts are not trusted
         name = hub.DEFAULT if arguments.model is None else Path(arguments.model).name
         url = f"http://{host}:{listener.getsockname()[1]}"
-        serve(qa, name, listener, limits, lambda: warn(f"{url} answers. Ctrl-C ends it."))
+        hosts = [arguments.host, *arguments.allow_host]
+        ready = partial(warn, f"{url} answers. Ctrl-C ends it.")
+        serve(qa, name, listener, limits, ready, hosts, [origin.lower() for origin in arguments.allow_origin])
     return "stopped", 0

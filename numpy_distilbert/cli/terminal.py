@@ -8,13 +8,18 @@ import textwrap
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, TextIO, TypeVar
 
 PROGRAM = "numpy-distilbert"
 MODEL_HELP = "folder of a checkpoint, or its id on the Hugging Face hub (default: the embedded checkpoint)"
-STATUSES = {0: "done", 1: "the output could not be written", 2: "a wrong call or file: one line says what to do"}
+STATUSES = {
+    0: "done",
+    1: "memory ran out, or the output could not be written",
+    2: "a wrong call or file: one line says what to do",
+}
 STATUSES |= {130: "stopped by Ctrl-C", 141: "standard output was closed early, as by `| head`"}
 BAR = 30  # characters
 Item = TypeVar("Item")
@@ -58,8 +63,16 @@ def add_verb(
     """Add a verb that is carried out by run, whose docstring begins its help. statuses: those of its own."""
     about = textwrap.fill(" ".join((run.__doc__ or "").split()), 78)
     verb = verbs[name] = Parser(f"{PROGRAM} {name}", about, f"{name} {example}", STATUSES | statuses)
-    verb.set_defaults(run=run, summary=summary)
+    verb.set_defaults(run=partial(_run, run), summary=summary, unwritten=1)
     return verb
+
+
+def _run(run: Callable[..., Result], arguments: argparse.Namespace) -> Result:
+    """Carry out a verb."""
+    try:
+        return run(arguments)
+    except MemoryError:
+        return "", fail(arguments.unwritten, "there was not enough memory. Give it less at a time, or more memory.")
 
 
 def fail(status: int, message: str) -> int:
@@ -76,8 +89,8 @@ def warn(message: str) -> None:
 
 def printable(text: str) -> str:
     """The text on one line, without the control characters that a hostile text could steer a terminal with."""
-    joiners = "\u200c\u200d"
-    return "".join(c if c.isprintable() or c in joiners else " " if c.isspace() else "\ufffd" for c in text)
+    controls = {c for c in set(text) - {"\u200c", "\u200d"} if not c.isprintable()}  # the two join letters
+    return text.translate({ord(c): " " if c.isspace() else "\ufffd" for c in controls})
 
 
 def writable(text: str, stream: TextIO) -> str:

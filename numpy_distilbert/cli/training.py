@@ -19,9 +19,21 @@ from ..training import data
 from ..training.calibration import calibrate
 from ..training.loop import train, trainable
 from ..training.optimiser import CURVE, State
-from ..training.output import CALIBRATION, STATE, is_trained, remove_leftovers, write_checkpoint
+from ..training.output import CALIBRATION, STATE, is_trained, other_files, remove_leftovers, write_checkpoint
 from .evaluating import predict, read_squad
-from .terminal import MODEL_HELP, Result, Verbs, add_verb, clear_bar, clock, draw_bar, on_terminal, progress, warn
+from .terminal import (
+    MODEL_HELP,
+    Result,
+    Verbs,
+    add_verb,
+    clear_bar,
+    clock,
+    draw_bar,
+    on_terminal,
+    printable,
+    progress,
+    warn,
+)
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -70,6 +82,8 @@ def _distill(arguments: argparse.Namespace) -> Result:
         raise ValueError("--write-logits does not train. Leave --teacher and --eval out.")
     evaluated = [] if arguments.eval is None else read_squad(arguments.eval)
     source = Checkpoint(arguments.init)
+    if arguments.out is not None:
+        other_files(source)  # or says why they cannot be copied at the end
     qa = QuestionAnswerer.from_pretrained(source)
     left_out: list[str] = []
     questions, held_out = data.hold_out(read_squad(arguments.file, left_out), arguments.held_out)
@@ -83,7 +97,7 @@ def _distill(arguments: argparse.Namespace) -> Result:
     if arguments.write_logits is not None:
         logits = (pair for first in range(0, len(ids), 64) for pair in qa.logits(ids[first : first + 64]))
         data.write_logits(arguments.write_logits, ids, progress(logits, len(ids)))
-        return f"logits of {len(ids)} windows in {arguments.write_logits}", 0
+        return printable(f"logits of {len(ids)} windows in {arguments.write_logits}"), 0
     windows = data.with_teachers(ids, answers, [data.read_logits(path, ids) for path in arguments.teacher])
     negatives = data.negative_windows(questions, qa, round(arguments.negatives * len(ids)), arguments.seed)
     if arguments.negatives and not negatives:
@@ -108,9 +122,10 @@ def _distill(arguments: argparse.Namespace) -> Result:
             json.dump(calibration._asdict(), file)
     remove_leftovers(folder)
     if not evaluated:
-        return str(folder), 0
+        return printable(str(folder)), 0
     scores = squad.score(evaluated, predict(evaluated, folder))
-    return f"{folder}: exact match {scores.exact_match:.2f}, F1 {scores.f1:.2f} of {scores.total} questions", 0
+    figures = f"exact match {scores.exact_match:.2f}, F1 {scores.f1:.2f} of {scores.total} questions"
+    return printable(f"{folder}: {figures}"), 0
 
 
 def _train(
@@ -150,11 +165,12 @@ def _train(
             if caught or done % save_every == 0:
                 state.save(path, about)
             if caught:
-                return f"stopped after step {done}, saved in {path}. Run the same command to resume.", 128 + caught[0]
+                saved = f"stopped after step {done}, saved in {path}. Run the same command to resume."
+                return printable(saved), 128 + caught[0]
         write_checkpoint(folder, qa.model, source, about | {"loss_of_100_steps": state.curve()})
         if caught:
             done_all = f"stopped after the last step, the model is in {folder}"
-            return f"{done_all}. Run the same command to resume.", 128 + caught[0]
+            return printable(f"{done_all}. Run the same command to resume."), 128 + caught[0]
     finally:
         clear_bar()
         for number, handler in before.items():

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model import Tensors
-
 RTOL, ATOL = 1e-4, 2e-5
 MAX_PERMUTED = 5  # axes; more have too many orders to try
 
@@ -32,7 +30,11 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    ours: Tensors, theirs: Tensors, names: Mapping[str, str] | None = None, rtol: float = RTOL, atol: float = ATOL
+    ours: Mapping[str, NDArray[Any]],
+    theirs: Mapping[str, NDArray[Any]],
+    names: Mapping[str, str] | None = None,
+    rtol: float = RTOL,
+    atol: float = ATOL,
 ) -> list[Comparison]:
     """Compare every tensor of ours that is also in theirs, in the order of ours.
 

@@ -8,20 +8,26 @@ the text, its tokens and their offsets, the configuration, the weights' sha256, 
 
 import json
 import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from .. import __version__
 from ..checkpoint import Checkpoint
+from ..checkpoint.files import check_regular
 from ..checkpoint.tensors import STORED_AS, open_tensors, read_floats, read_header, write_tensors
 from ..files import write_whole
 from ..model import DistilBertForQuestionAnswering, Tensors
 from ..parameters import Config
 from ..tokenizer import Encoding, Tokenizer
+
+MAX_TENSOR = 2**28  # bytes of one in an .npz, which is compressed: ten times the largest of 512 tokens
 
 
 def record(
@@ -61,27 +67,57 @@ def write_recording(path: str | PathLike[str], tensors: Tensors, metadata: dict[
         write_tensors(file, tensors, metadata)
 
 
-def read_recording(path: str | PathLike[str]) -> Tensors:
+class Recording(Mapping[str, NDArray[Any]]):
     """The tensors in a .safetensors or .npz file, in the order in which they were computed, if that is recorded.
 
-    Raises ValueError if it cannot be read, or holds a tensor that is not numeric.
+    Each is read when it is asked for. Raises ValueError if the file or a tensor cannot be read, or is not numeric.
     """
-    try:
-        with open(path, "rb") as opened:
-            if not opened.read(1):
-                raise EOFError("it is empty")
-        if Path(path).suffix == ".npz":
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                tensors = {name: file[name] for name in file.files}
-        else:
-            places = dict(read_header(Path(path)))
-            with open_tensors(path) as file:
-                order = json.loads((file.metadata() or {}).get("order", "[]"))
-                stored = {name: places[name] for name in [*order, *sorted(places)] if name in places}
-                tensors = {n: read_floats(p) if p.dtype in STORED_AS else file.get_tensor(n) for n, p in stored.items()}
-    except Exception as error:  # a broken zip file alone raises a dozen kinds
-        raise ValueError(f"{path}: not a readable .safetensors or .npz file ({error}).") from error
-    for name, tensor in tensors.items():
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(path)
+        with self._readable():
+            check_regular(self._path)
+            with open(self._path, "rb") as opened:
+                if not opened.read(1):
+                    raise EOFError("it is empty")
+            if self._path.suffix == ".npz":
+                with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as npz:
+                    self._names: dict[str, Any] = dict.fromkeys(npz.files)
+            else:
+                places = dict(read_header(self._path))
+                with open_tensors(path) as file:
+                    order = json.loads((file.metadata() or {}).get("order", "[]"))
+                self._names = {name: places[name] for name in [*order, *sorted(places)] if name in places}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        place = self._names[name]
+        with self._readable():
+            if place is None:
+                with open(self._path, "rb") as opened, np.load(opened, allow_pickle=False) as npz:
+                    size = npz.zip.getinfo(f"{name}.npy").file_size
+                    if size > MAX_TENSOR:
+                        raise ValueError(f"{name} has {size:,} bytes, at most {MAX_TENSOR:,} are read")
+                    tensor: NDArray[Any] = npz[name]
+            elif place.dtype in STORED_AS:
+                tensor = read_floats(place)
+            else:
+                with open_tensors(self._path) as file:
+                    tensor = file.get_tensor(name)
         if tensor.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: {name} is {tensor.dtype}, needs numbers.")
-    return tensors
+            raise ValueError(f"{self._path}: {name} is {tensor.dtype}, needs numbers.")
+        return tensor
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:  # a broken zip file alone raises a dozen kinds
+            raise ValueError(f"{self._path}: not a readable .safetensors or .npz file ({error}).") from error

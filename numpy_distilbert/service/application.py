@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, metadata
@@ -23,6 +23,7 @@ from .. import __version__
 from ..parameters import tree_leaves
 from ..qa import QuestionAnswerer, Search
 from . import protocol
+from .access import guarded
 from .batcher import BATCH_TOKENS, Batcher, Job, Words
 
 ALL_CHARACTERS = 4 * protocol.TEXT_CHARACTERS  # of all requests: tokens take many times the bytes of their text
@@ -158,12 +159,18 @@ class Service:
 
 
 def serve(
-    qa: QuestionAnswerer, model: str, listener: socket.socket, limits: protocol.Limits, ready: Callable[[], None]
+    qa: QuestionAnswerer,
+    model: str,
+    listener: socket.socket,
+    limits: protocol.Limits,
+    ready: Callable[[], None],
+    hosts: Collection[str] = (),
+    origins: Collection[str] = (),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the requests that are being answered. model: its name; ready: called
-    as soon as a signal would end the service that way.
+    as soon as a signal would end the service that way; hosts, origins: see guarded().
     """
-    app = Service(qa, model, limits).application()
+    app = guarded(Service(qa, model, limits).application(), hosts, origins)
     longest = protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS  # some clients never read
     quiet: Any = {"log_level": "warning", "backlog": protocol.BACKLOG, "access_log": False, "server_header": False}
     server = Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))

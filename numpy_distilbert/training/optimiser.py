@@ -16,6 +16,7 @@ from ..runtime.threads import Team, n_cores
 BETA1, BETA2, EPSILON, DECAY = 0.9, 0.999, 1e-8, 0.01
 WARMUP, CLIP = 0.06, 1.0
 CURVE = 100  # steps
+MAX_STATE_HEADER = 10**8  # bytes, which the library allows: the losses of all steps are in it
 
 
 class State:
@@ -45,7 +46,7 @@ class State:
     def load(self, path: Path, about: dict[str, Any]) -> None:
         """Resume from a file that save() wrote, the model's parameters included. Raises ValueError if it cannot."""
         try:
-            with open_tensors(path) as file:
+            with open_tensors(path, MAX_STATE_HEADER) as file:
                 metadata = file.metadata()
                 if json.loads(metadata["about"]) != about:
                     problem = "it was made with other data or settings"

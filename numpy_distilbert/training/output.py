@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import Checkpoint, hub
+from ..checkpoint.files import check_inside, read_bytes
 from ..checkpoint.tensors import FILE, INDEX, write_tensors
 from ..files import read_json, write_whole
 from ..model import DistilBertForQuestionAnswering
@@ -32,11 +33,19 @@ def remove_leftovers(folder: Path) -> None:
     (folder / STATE).unlink(missing_ok=True)
 
 
+def other_files(source: Checkpoint) -> list[Path]:
+    """The files to copy beside the weights that come of a checkpoint's; not its calibration, which is of its own.
+
+    Raises CheckpointError, see check_inside().
+    """
+    paths = [source.folder / name for name in hub.FETCHED if not name.startswith(("model", CALIBRATION))]
+    return [check_inside(path, source.folder) for path in paths if path.is_file()]
+
+
 def write_checkpoint(
     folder: Path, model: DistilBertForQuestionAnswering, source: Checkpoint, about: dict[str, Any]
 ) -> None:
-    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all; not its
-    calibration, which belongs to other weights.
+    """Write the model and copies of the other files of the checkpoint it came from, each whole or not at all.
 
     Weights are stored under their published names, in float16 if those of source are, else in float32.
     Raises ValueError, before anything is written, if they are not finite in that dtype.
@@ -47,10 +56,9 @@ def write_checkpoint(
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ValueError(f"tensor {name} has become too large for {dtype}. Lower the learning rate.")
-    for name in hub.FETCHED:
-        if (source.folder / name).is_file() and not name.startswith(("model", CALIBRATION)):
-            with write_whole(folder / name, binary=True) as file:
-                file.write((source.folder / name).read_bytes())
+    for path in other_files(source):
+        with write_whole(folder / path.name, binary=True) as file:
+            file.write(read_bytes(path))
     with write_whole(folder / ABOUT) as file:
         json.dump(about, file, indent=1)
     with write_whole(folder / FILE, binary=True) as file:

@@ -4,8 +4,11 @@ Source: BertNormalizer of the Hugging Face tokenizers library, whose tables are 
 """
 
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from functools import lru_cache
+from itertools import groupby, islice
+from typing import NamedTuple
 
 import regex
 
@@ -15,39 +18,73 @@ is_dropped = regex.compile(f"[{REMOVED}{WHITESPACE}]").match
 is_nonspacing = regex.compile(f"[{NONSPACING}]").match
 is_settled = regex.compile(f"[{SETTLED}]").match
 newer_lower_case = dict(zip(UPPER_LETTERS, LOWER_LETTERS, strict=True))
+Origins = Iterable[tuple[str, int]]  # characters with where each was in the text
 
 
-def normalise(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, list[int]]:
+class Piece(NamedTuple):
+    """A character that another decomposes to, whether it is not the first, and what its marks are sorted by."""
+
+    character: str
+    is_added: bool
+    combining_class: int
+
+
+def normalise(text: str, strip_accents: bool, lowercase: bool, most: int) -> tuple[str, list[int]]:
     """A word without white space and control characters and, if so set, without accents and in lower case.
 
-    Also returns where each of its characters was in text.
+    Also returns where each of its characters was in text. Of more than most characters the first most are returned,
+    and the last: a few megabytes of memory, however long the word is.
     """
-    characters = [(c, origin) for origin, c in enumerate(text) if not is_dropped(c)]
+    kept = list(islice(_characters(text, 0, strip_accents, lowercase), most + 1))
+    if len(kept) > most:
+        kept[most] = _last(text, strip_accents, lowercase)
+    return "".join(c for c, _ in kept), [origin for _, origin in kept]
+
+
+def _characters(text: str, first: int, strip_accents: bool, lowercase: bool) -> Iterator[tuple[str, int]]:
+    """The characters of a normalised word, of which text begins at first."""
+    characters: Origins = ((c, origin) for origin, c in enumerate(text, first) if not is_dropped(c))
     if strip_accents:
-        characters = [(c, origin) for c, origin in decompose(characters) if not is_nonspacing(c)]
-    if lowercase:
-        characters = [(low, origin) for c, origin in characters for low in lower(c)]
-    return "".join(c for c, _ in characters), [origin for _, origin in characters]
+        characters = ((c, origin) for c, origin in decompose(characters) if not is_nonspacing(c))
+    return ((low, origin) for c, origin in characters for low in (lower(c) if lowercase else c))
 
 
-def decompose(characters: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+def _last(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, int]:
+    """The last character of a normalised word. Nothing moves across a character that stays where it is."""
+    start, found = len(text), deque[tuple[str, int]]()
+    while not found:
+        end, start = start, start - 1
+        while start > 0 and (is_dropped(text[start]) or pieces(text[start])[0].combining_class > 0):
+            start -= 1
+        found = deque(_characters(text[start:end], start, strip_accents, lowercase), 1)
+    return found[0]
+
+
+def decompose(characters: Origins) -> Iterator[tuple[str, int]]:
     """Canonical decomposition (Unicode's NFD) of characters with their origins.
 
     Where marks change places, the reference's rule applies: origins stay where they were, and a character added by a
     decomposition takes the origin of the one it follows.
     """
-    pieces = []  # character, whether a decomposition has added it
-    origins = []
-    for character, origin in characters:
-        origins.append(origin)
-        decomposed = unicodedata.normalize("NFD", character) if is_settled(character) else character
-        pieces += [(c, place > 0) for place, c in enumerate(decomposed)]
-    unused = iter(origins)
-    for is_mark, run in groupby(pieces, key=lambda piece: combining_class(piece[0]) > 0):
-        for c, is_added in sorted(run, key=lambda piece: combining_class(piece[0])) if is_mark else run:
+    origins: deque[int] = deque()  # of characters that are read, but not given yet
+
+    def read() -> Iterator[Piece]:
+        for character, origin in characters:
+            origins.append(origin)
+            yield from pieces(character)
+
+    for is_mark, run in groupby(read(), key=lambda piece: piece.combining_class > 0):
+        for c, is_added, _ in sorted(run, key=lambda piece: piece.combining_class) if is_mark else run:
             if not is_added:
-                origin = next(unused)
+                origin = origins.popleft()
             yield c, origin
+
+
+@lru_cache(4096)  # so that a long run of marks is a list of a few objects
+def pieces(character: str) -> tuple[Piece, ...]:
+    """What a character decomposes to."""
+    decomposed = unicodedata.normalize("NFD", character) if is_settled(character) else character
+    return tuple(Piece(c, place > 0, combining_class(c)) for place, c in enumerate(decomposed))
 
 
 def combining_class(c: str) -> int:

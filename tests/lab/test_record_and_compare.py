@@ -16,7 +16,7 @@ from numpy_distilbert.checkpoint import hub
 from numpy_distilbert.cli import main
 from numpy_distilbert.kernels import attention, layer_norm
 from numpy_distilbert.lab.compare import compare
-from numpy_distilbert.lab.record import read_recording, record, write_recording
+from numpy_distilbert.lab.record import Recording, record, write_recording
 
 QUESTION, CONTEXT = "Who kept the log?", "The tower is old. Maren Holt kept its log."
 LAYER = "distilbert.transformer.layer.{}."
@@ -149,10 +149,10 @@ def test_a_recording_holds_what_is_needed_to_make_it_again(tmp_path, capsys, our
         run(capsys, "trace", QUESTION, "--context", CONTEXT, "-o", tmp_path / "b.safetensors", "--dtype", "float64")[0]
         == 0
     )
-    assert read_recording(tmp_path / "b.safetensors")["qa_outputs"].dtype == np.float64
+    assert Recording(tmp_path / "b.safetensors")["qa_outputs"].dtype == np.float64
     start, end = known["offsets"][known["tokens"].index("holt")]
     assert CONTEXT[start:end] == "Holt"
-    read = read_recording(path)
+    read = Recording(path)
     assert list(read) == NAMES
     for name in NAMES:
         np.testing.assert_array_equal(read[name], ours[name])
@@ -272,7 +272,7 @@ def test_bfloat16_is_read_and_what_the_order_leaves_out_too(tmp_path):
     text = json.dumps(header).encode()
     data = (values.view("<u4") >> 16).astype("<u2").tobytes() + values.tobytes()
     (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
-    found = read_recording(tmp_path / "a.safetensors")
+    found = Recording(tmp_path / "a.safetensors")
     assert list(found) == ["b", "a"]
     np.testing.assert_array_equal(found["a"], values)
 
@@ -342,7 +342,7 @@ def test_compare_says_that_all_is_the_same(two, capsys):
     (["nowhere.safetensors"], "nowhere.safetensors: not a readable .safetensors or .npz file"),
     (["names.json"], "names.json: not a readable"),
     (["theirs.npz"], "theirs.npz has no tensor of"),
-    (["text.npz"], "text.npz: a is <U1, needs numbers"),
+    (["text.npz"], "text.npz: input_ids is <U1, needs numbers"),
     (["pickle.npz"], "pickle.npz: not a readable"),
     (["empty.npz"], "empty.npz: not a readable"),
     (["theirs.npz", "--map", "list.json"], "list.json: needs a JSON object mapping our tensor names to theirs"),
@@ -358,12 +358,12 @@ def test_compare_says_what_is_wrong_with_its_files(arguments, message, two, caps
     monkeypatch.chdir(two)
     save_file({"other": np.zeros(2)}, "other.safetensors")
     np.savez("theirs.npz", other=np.zeros(2))
-    np.savez("text.npz", a=np.array(["x"]))
-    np.savez("pickle.npz", a=np.array([{}]))
+    np.savez("text.npz", input_ids=np.array(["x"]))
+    np.savez("pickle.npz", input_ids=np.array([{}]))
     Path("empty.npz").write_bytes(b"")
     Path("unknown.json").write_text('{"nothing": "other"}', encoding="utf-8")
     Path("cut.npz").write_bytes(Path("theirs.npz").read_bytes()[:-30])
-    text = b'{"a": {"dtype": "F8_E5M2", "shape": [1], "data_offsets": [0, 1]}}'
+    text = b'{"input_ids": {"dtype": "F8_E5M2", "shape": [1], "data_offsets": [0, 1]}}'
     Path("f8.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"1")
     save_file({"a": np.zeros(2)}, "order.safetensors", {"order": "[" * 100_000})
     Path("list.json").write_text('{"input_ids": 3}', encoding="utf-8")

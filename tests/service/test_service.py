@@ -33,6 +33,7 @@ from numpy_distilbert import CheckpointError, Documents, QuestionAnswerer
 from numpy_distilbert.cli import main
 from numpy_distilbert.qa import Search
 from numpy_distilbert.service import application, batcher, protocol
+from numpy_distilbert.service.access import guarded
 from numpy_distilbert.service.application import Service
 from numpy_distilbert.service.batcher import FILL_TOKENS, Batcher, Job, Words
 
@@ -995,6 +996,130 @@ def test_bodies_that_arrive_together_have_a_bound(shallow, monkeypatch):
             slow.endheaders(b" " * 1_999_999)
             wait_until(lambda: send(url, asking(context="a " * 1000))[0] == 503)
         wait_until(lambda: send(url, asking(context=TOWER))[0] == 200)
+
+
+# who may ask
+
+
+def answered_to(url, method="POST", path="/", **headers):
+    """Status and error of a request with these headers; {port} in them is that of the service."""
+    headers = {name.replace("_", "-"): text.format(port=url.split(":")[-1]) for name, text in headers.items()}
+    with connection(url) as opened:
+        opened.putrequest(method, path, skip_host="Host" in headers)
+        body = json.dumps(asking()).encode() if method == "POST" else b""
+        for name, text in (headers | {"Content-Length": str(len(body))}).items():
+            opened.putheader(name, text)
+        opened.endheaders(body)
+        response = opened.getresponse()
+        text = response.read()
+        return response.status, json.loads(text)["error"] if response.status == 403 else None
+
+
+LINK = {"method": "GET", "Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+OURS = "127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"Host": host} for host in ("localhost:{port}", "LocalHost", "localhost.:9000", "127.0.0.1", "127.8.9.1:80")),
+        *({"Host": host} for host in ("[::1]:{port}", "[0:0:0:0:0:0:0:1]")),
+        *({"Sec_Fetch_Site": site} for site in ("same-origin", "none")),
+        {"Host": OURS, "Origin": "http://" + OURS},
+        {"Host": "localhost:80", "Origin": "https://example.org", "Sec_Fetch_Site": "same-origin"},  # behind a proxy
+        LINK,  # that someone follows
+    ],
+)
+def test_it_answers_by_its_names_and_its_own_page(service, headers):
+    assert answered_to(service, **headers)[0] == 200
+
+
+OTHER_NAMES = (
+    "evil.example evil.example:{port} localhost.evil.example 127.0.0.1.evil.example 127.1 0.0.0.0 10.0.0.1 [::2] "
+    "[localhost] localhost.. localhost:{port}@evil.example evil.example@localhost localhost/ [::1 ::1 . :{port}"
+).split()
+
+
+@pytest.mark.parametrize("host", [*OTHER_NAMES, ""])
+def test_it_answers_no_other_name_that_may_lead_to_it(service, host):
+    for method, path in (("POST", "/"), ("POST", "/search"), ("GET", "/"), ("GET", "/info"), ("GET", "/healthz")):
+        status, error = answered_to(service, method, path, Host=host)
+        assert status == 403 and ("--allow-host" in error or "Send a Host header" in error)
+
+
+def test_a_request_without_a_host_is_refused(service):
+    host, port = service.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        client.sendall(b"GET /info HTTP/1.0\r\n\r\n")  # in HTTP/1.1 uvicorn refuses it
+        assert client.recv(12).endswith(b"403")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "cross-site", "method": "GET", "path": "/info"},
+        {"Sec_Fetch_Site": "same-site", "Origin": "http://127.0.0.1:1"},  # another port
+        {**LINK, "method": "POST"},  # a form
+        {"Sec_Fetch_Site": "cross-site", "Origin": "http://" + OURS},
+        {"Sec_Fetch_Site": "", "Origin": "https://evil.example"},
+        {"Origin": "https://evil.example"},  # of a browser that does not send the others
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://" + OURS + ".evil.example"},
+        {"Origin": "null"},
+        {"Origin": "null", "method": "OPTIONS", "Access_Control_Request_Method": "POST"},
+    ],
+)
+def test_a_page_of_another_origin_is_refused(service, headers):
+    status, error = answered_to(service, **headers)
+    assert status == 403 and "may not ask this service" in error and "--allow-origin" in error
+
+
+def test_hosts_and_origins_may_be_allowed():
+    allowed = ["--allow-host", "QA.example.org", "10.0.0.1", "--allow-origin", "https://Notes.example.org"]
+    origin = {"Origin": "https://notes.example.org", "Sec_Fetch_Site": "cross-site"}
+    with running(*allowed) as (url, _):
+        for host in ("qa.example.org", "qa.example.org.:8443", "10.0.0.1:80", "localhost"):
+            assert answered_to(url, Host=host)[0] == 200
+            assert answered_to(url, Host=host, **origin)[0] == 200
+        assert answered_to(url, Host="evil.example")[0] == 403
+        assert answered_to(url, Origin="https://evil.example", Sec_Fetch_Site="cross-site")[0] == 403
+        with connection(url) as opened:  # what a browser asks before it sends JSON to another origin
+            asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+            opened.request("OPTIONS", "/", headers=asked | {"Origin": origin["Origin"]})
+            response = opened.getresponse()
+            response.read()
+            assert response.status == 200
+            assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
+
+
+def test_the_address_that_a_client_connects_to_is_a_name_of_the_service():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def ask(host, server):
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", host)], "server": server}
+        with suppress(TypeError):  # there is no application to call
+            await guarded(None, [], [])(scope, None, send)
+        return not sent
+
+    assert asyncio.run(ask(b"192.168.1.5:8000", ("192.168.1.5", 8000)))
+    assert not asyncio.run(ask(b"192.168.1.6:8000", ("192.168.1.5", 8000)))
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        *(("--allow-host", value) for value in ("a:80", "http://a", "", "*")),
+        *(("--allow-origin", value) for value in ("a.example", "http://a/", "null", "*")),
+    ],
+)
+def test_a_name_or_origin_that_cannot_be_is_refused(option, value, capsys):
+    assert main(["serve", "--host", "203.0.113.1", option, value]) == 2  # where nobody can listen
+    assert f"{option} must be " in capsys.readouterr().err
 
 
 @posix
