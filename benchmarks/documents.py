@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numpy_distilbert import Documents, QuestionAnswerer, documents
-from numpy_distilbert.documents import Found, Passage, Ranking
+from numpy_distilbert.documents import Found, Ranking
 from numpy_distilbert.files import read_json
 from numpy_distilbert.squad import exact, token_f1
 
@@ -38,7 +38,7 @@ NEUTRALS = 0.4, 0.45, 0.5
 SCORES = 0.5, 0.7, 0.9
 TENTHS = np.linspace(0.0, 1.0, 11)
 HEADING = "exact match     F1 right paragraph"
-Logits = dict[Passage, tuple[np.ndarray, np.ndarray]]
+Logits = dict[tuple[int, ...], np.ndarray]  # of a window, by its token ids
 
 
 class Asked(NamedTuple):
@@ -125,16 +125,13 @@ def counted(items: list[Asked]) -> Iterator[Asked]:
         print(f"\r{done} of {len(items)}", end="\n" * (done == len(items)), file=sys.stderr, flush=True)
 
 
-def logits_of(qa: QuestionAnswerer, ranking: Ranking) -> Logits:
-    """The logits of every passage that a ranking reads."""
-    ids = [window.ids for window in ranking.windows()]
-    return dict(zip(ranking.passages, qa.logits(ids, batch_size=32), strict=True))
-
-
-def ranked(ranking: Ranking, logits: Logits) -> Found:
-    """What a ranking finds with these logits."""
-    for passage, window in zip(ranking.passages, ranking.windows(), strict=True):
-        ranking.add(window, *logits[passage])
+def found(qa: QuestionAnswerer, ranking: Ranking, known: Logits) -> Found:
+    """What a ranking finds. known: logits of windows, to which those of its other windows are added."""
+    windows = list(ranking.windows())
+    unknown = [ids for ids in dict.fromkeys(tuple(window.ids) for window in windows) if ids not in known]
+    known.update(zip(unknown, qa.logits([list(ids) for ids in unknown], batch_size=32), strict=True))
+    for window in windows:
+        ranking.add(window, *known[tuple(window.ids)])
     return ranking.result()
 
 
@@ -147,15 +144,15 @@ def tune(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], lengths
         tallies = {(*weight, kind): Tally() for weight in weights for kind in ("all", "8", "other")}
         for asked in counted(sample):
             for kinds, text in ((("all", "8"), articles[asked.article]), (("other",), articles[asked.other])):
-                texts = Documents(text, qa.tokenizer, length)
-                logits = logits_of(qa, Ranking(asked.question, texts, settings, qa.calibration, 1, None))
+                texts, known = Documents(text, qa.tokenizer, length), Logits()
+                found(qa, Ranking(asked.question, texts, settings, qa.calibration, 1, None), known)
                 for (prior, neutral, kind), tally in tallies.items():
                     if kind in kinds:
                         documents.PRIOR, documents.NEUTRAL = prior, neutral
                         ranking = Ranking(
                             asked.question, texts, settings, qa.calibration, 1, None if kind == "all" else 8
                         )
-                        tally.add(asked, ranked(ranking, logits))
+                        tally.add(asked, found(qa, ranking, known))
         for prior in PRIORS:
             whole, few, other = (tallies[prior, CONSTANTS[1], kind] for kind in ("all", "8", "other"))
             print(f"{length:7} {prior:6.0f}         {whole}      {few}  {area(few, other):.3f}", flush=True)
@@ -167,21 +164,22 @@ def tune(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], lengths
 
 def report(qa: QuestionAnswerer, articles: list[str], sample: list[Asked], with_pipeline: bool) -> None:
     """Print how good documents.py is as it stands."""
-    every = qa.documents(articles)
+    every, settings = qa.documents(articles), qa.settings({})
     print(f"{len(sample)} questions, {len(articles)} articles, {len(every.passages)} passages")
     tallies: dict[str, Tally] = {}
     for asked in counted(sample):
-        own = articles[asked.article]
-        texts = qa.documents(own)
+        own, known = articles[asked.article], Logits()
         for name, text, read in (
-            ("own article, all", texts, None),
-            ("own article, 8", texts, 8),
+            ("own article, all", own, None),
+            ("own article, 8", own, 8),
             ("another article, 8", articles[asked.other], 8),
             ("all articles, 16", every, 16),
             ("own paragraph", asked.paragraph, 8),
             ("another paragraph", asked.other_paragraph, 8),
         ):
-            tallies.setdefault(name, Tally()).add(asked, qa.search(asked.question, text, 1, read))
+            texts = text if isinstance(text, Documents) else qa.documents(text)
+            ranking = Ranking(asked.question, texts, settings, qa.calibration, 1, read)
+            tallies.setdefault(name, Tally()).add(asked, found(qa, ranking, known))
         contexts = {"own paragraph, pipeline": asked.paragraph, "own article, pipeline": own}
         for name, context in list(contexts.items())[: 1 + with_pipeline]:
             tallies.setdefault(name, Tally()).add(asked, Found([qa(asked.question, context)], 0.0))
