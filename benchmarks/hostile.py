@@ -95,15 +95,15 @@ CASES: list[tuple[str, Make, list[str]]] = [
     ("the same", CONTEXT, BATCH),
     ("gzip: 3 GB of blanks between articles", BLANKS, BATCH),
     ("gzip: 60 MB of `{},`", gzipped(b', "more": [', b"{},", 60, b"1]}]}]}]}"), EVALUATE),
-    (".npz: a tensor of 1 GB that nobody asks for", npz, ["compare", "ours.safetensors", "theirs.npz"]),
+    (".npz: a tensor of 1 GB that is not compared", npz, ["compare", "ours.safetensors", "theirs.npz"]),
     ("a Hangul word of 5 million characters", text("\ud55c" * 5_000_000), FILE),
     ("a letter with a million accents", text("a" + "\u0301" * 1_000_000), FILE),
     ("100,000 added tokens", checkpoint(tokenizer_config__json=MANY_TOKENS), MODEL),
     ("a safetensors header of 59 MB", checkpoint(model__safetensors=len(HEADER).to_bytes(8, "little") + HEADER), MODEL),
     ("n_layers 10^12", checkpoint(config__json=LAYERS), MODEL),
-    ("config.json a link to /dev/zero", checkpoint(config__json="/dev/zero"), MODEL),
-    ("vocab.txt a FIFO", checkpoint(vocab__txt="fifo"), MODEL),
-    ("vocab.txt a link out of its folder", checkpoint(vocab__txt="/etc/hostname"), [*DISTILL, "--init", "model"]),
+    ("config.json is a link to /dev/zero", checkpoint(config__json="/dev/zero"), MODEL),
+    ("vocab.txt is a FIFO", checkpoint(vocab__txt="fifo"), MODEL),
+    ("vocab.txt is a link out of its folder", checkpoint(vocab__txt="/etc/hostname"), [*DISTILL, "--init", "model"]),
 ]
 
 

@@ -14,12 +14,12 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
-GZIP_BYTES = 2**26  # that a gzip may give, more than twice SQuAD
+GZIP_BYTES = 2**26  # that a gzip may expand to, more than twice SQuAD
 GZIP_RATIO = 100  # to its own size, if it is read a piece at a time
 
 
 class _Gunzipped(io.RawIOBase):
-    """What a gzip gives, up to most bytes; then reading raises OSError."""
+    """The decompressed bytes of a gzip; reading more than most of them raises OSError."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self._file, self._left, self._most = file, most, most
@@ -32,7 +32,7 @@ class _Gunzipped(io.RawIOBase):
         size = self._gzip.readinto(buffer)
         self._left -= size
         if self._left < 0:
-            raise OSError(f"a gzip that gives more than {self._most:,} bytes; decompress it first if you trust it")
+            raise OSError(f"it expands to more than {self._most:,} bytes; if you trust it, decompress it first")
         return size
 
     def close(self) -> None:
@@ -41,8 +41,8 @@ class _Gunzipped(io.RawIOBase):
 
 
 def open_gunzipped(path: str | PathLike[str], whole: bool = False) -> IO[bytes]:
-    """A file to read bytes from, which may be a gzip. Reading raises OSError if a gzip gives too much: more than
-    GZIP_BYTES and, unless it is to be read as a whole, more than GZIP_RATIO times its size.
+    """Open a file to read bytes from, decompressed if it is a gzip. Reading raises OSError if a gzip expands to more
+    than GZIP_BYTES and, unless it is to be read as a whole, more than GZIP_RATIO times its size.
     """
     file = open(Path(path), "rb")  # noqa: SIM115
     if not file.peek(2).startswith(b"\x1f\x8b"):
@@ -53,7 +53,7 @@ def open_gunzipped(path: str | PathLike[str], whole: bool = False) -> IO[bytes]:
 
 def read_json(path: str | PathLike[str]) -> Any:
     """The value in a JSON file, plain or gzip. Raises ValueError if it cannot be read, is not JSON, or is a gzip that
-    gives more than GZIP_BYTES.
+    expands to more than GZIP_BYTES.
     """
     try:
         with open_gunzipped(path, whole=True) as file:

@@ -122,9 +122,9 @@ class Tokenizer:
             if i < 0 or self._pieces.setdefault(i, piece) != piece or self.vocab.get(piece, i) != i:
                 raise ValueError(f"vocab must give every piece an id of its own from 0 up, {piece!r:.40} has {i}.")
         if len(self.special_tokens) > MAX_SPECIAL_TOKENS:
-            raise ValueError(f"added_tokens must be at most {MAX_SPECIAL_TOKENS}, got {len(self.special_tokens)}.")
+            raise ValueError(f"at most {MAX_SPECIAL_TOKENS} added_tokens are allowed, got {len(self.special_tokens)}.")
         if not all(0 < len(token) <= MAX_WORD_LENGTH for token in self.special_tokens):
-            raise ValueError(f"added_tokens must not be empty or have more than {MAX_WORD_LENGTH} characters.")
+            raise ValueError(f"added_tokens must each have from 1 to {MAX_WORD_LENGTH} characters.")
         self.unk_id, self._cls, self._sep = (self.special_tokens[token] for token in (unk_token, cls_token, sep_token))
         self._continuations = {piece[2:]: i for piece, i in self.vocab.items() if piece.startswith("##")}
         self._longest_piece = max(map(len, self.vocab), default=0)

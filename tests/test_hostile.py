@@ -74,11 +74,11 @@ for call in (
         tmp_path,
         400_000_000,
     )
-    most = "a gzip that gives more than 67,108,864 bytes; decompress it first if you trust it"
+    most = "it expands to more than 67,108,864 bytes; if you trust it, decompress it first"
     assert errors.splitlines() == [
         *[f"numpy-distilbert: squad.json.gz: cannot be read ({most})."] * 3,
         "numpy-distilbert: theirs.npz: not a readable .safetensors or .npz file "
-        "(b has 524,288,128 bytes, at most 268,435,456 are read).",
+        "(b has 524,288,128 bytes; the limit is 268,435,456).",
     ]
     assert [line for line in output.splitlines() if line[-2:] in (" 0", " 1", " 2")] == [
         "evaluate 2",
@@ -138,7 +138,7 @@ def test_a_word_has_pieces_up_to_a_hundred_characters_once_normalised():
 def test_only_regular_files_of_a_checkpoint_are_read(name, kind, model):
     (model / name).unlink()
     os.mkfifo(model / name) if kind == "fifo" else (model / name).symlink_to(kind)
-    with pytest.raises(CheckpointError, match=f"{name}: .*not a regular file; put the file itself in its place"):
+    with pytest.raises(CheckpointError, match=f"{name}: .*not a regular file; put a regular file in its place"):
         QuestionAnswerer.from_pretrained(model)
 
 
@@ -146,7 +146,7 @@ def test_only_regular_files_of_a_checkpoint_are_read(name, kind, model):
 def test_a_text_of_a_checkpoint_has_a_bound(name, model):
     with open(model / name, "r+b") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(CheckpointError, match=f"{name}: has 33,554,433 bytes, at most 33,554,432 are read"):
+    with pytest.raises(CheckpointError, match=f"{name}: has 33,554,433 bytes; the limit is 33,554,432"):
         QuestionAnswerer.from_pretrained(model)
 
 
@@ -155,15 +155,15 @@ def test_a_header_of_weights_has_a_bound(model):
         {f"{i:050}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(40_000)}
     ).encode()
     (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(CheckpointError, match=r"its header has 4,\d+,\d+ bytes, at most 4,194,304 are read"):
+    with pytest.raises(CheckpointError, match=r"its header has 4,\d+,\d+ bytes; the limit is 4,194,304"):
         QuestionAnswerer.from_pretrained(model)
 
 
 @pytest.mark.parametrize(
     "tokens, problem",
     [
-        ([f"<{i}>" for i in range(1001)], "added_tokens must be at most 1000, got 100[0-9]"),
-        (["a" * 101], "added_tokens must not be empty or have more than 100 characters"),
+        ([f"<{i}>" for i in range(1001)], "at most 1000 added_tokens are allowed, got 100[0-9]"),
+        (["a" * 101], "added_tokens must each have from 1 to 100 characters"),
     ],
 )
 def test_added_tokens_have_a_bound(tokens, problem, model):
@@ -215,7 +215,7 @@ def test_a_link_out_of_a_checkpoint_is_not_copied(way, model, tmp_path, secret):
     elif way == "blobs is a link":
         shutil.rmtree(blobs)
         blobs.symlink_to(tmp_path)
-    with pytest.raises(CheckpointError, match=r"vocab\.txt: leads out of its folder, to .*secret\.txt\. Put"):
+    with pytest.raises(CheckpointError, match=r"vocab\.txt: is a link out of its folder, to .*secret\.txt\. Replace"):
         hub.copy(folder, tmp_path / "copies")
     assert not list((tmp_path / "copies").iterdir())
 
@@ -233,7 +233,7 @@ def test_distill_refuses_a_link_before_it_trains(model, tmp_path, secret, capsys
     (model / "vocab.txt").symlink_to(tmp_path / "words.txt")
     (tmp_path / "squad.json").write_text(SQUAD, encoding="utf-8")
     status = main(["distill", str(tmp_path / "squad.json"), "--init", str(model), "--out", str(tmp_path / "out")])
-    assert status == 2 and "vocab.txt: leads out of its folder" in capsys.readouterr().err
+    assert status == 2 and "vocab.txt: is a link out of its folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -248,7 +248,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     assert main(["ask", "Who?", "--context", "Ada."]) == 1
     monkeypatch.setattr("numpy_distilbert.cli.lab.Recording", no_memory)
     assert main(["compare", "a.safetensors", "b.safetensors"]) == 2  # as 1 means that they differ
-    line = "numpy-distilbert: there was not enough memory. Give it less at a time, or more memory.\n"
+    line = "numpy-distilbert: there was not enough memory. Use a smaller input, or free some memory.\n"
     assert capsys.readouterr().err == 2 * line
 
 

@@ -334,7 +334,7 @@ def test_a_vocabulary_without_a_special_token_is_refused(missing):
             ValueError,
             r"an id of its own from 0 up, '\[CLS\]' has 9",
         ),
-        (lambda t: Tokenizer(SPECIAL, added_tokens={"": 9}), ValueError, "added_tokens must not be empty"),
+        (lambda t: Tokenizer(SPECIAL, added_tokens={"": 9}), ValueError, "added_tokens must each have from 1"),
         (lambda t: Tokenizer(SPECIAL, lowercase="no"), TypeError, "lowercase must be a bool, got str"),
         (lambda t: Tokenizer(SPECIAL, strip_accents=2), TypeError, "strip_accents must be a bool, got int"),
     ],

@@ -110,7 +110,7 @@ def answer_file(
     """
     output_kind = kind_of(output, JSON_LINES, CSV, PARQUET)
     if not output.parent.is_dir():
-        raise ValueError(f"{output.parent}: no such folder. Make it, or choose another output.")
+        raise ValueError(f"{output.parent}: no such folder. Create it, or choose another output.")
     if output.exists() and not output.is_file():
         raise ValueError(f"{output}: is not a regular file. Name another.")
     if source.exists() and not source.is_file():
@@ -195,7 +195,7 @@ def _begin(parts: Path, about: dict[str, Any], resume: bool) -> None:
     elif not resume:
         raise ValueError(f"{parts}: holds the work of an interrupted run. Continue with --resume, or delete it.")
     elif read_json(parts / BEGUN) != about:
-        other = "is the work of a run with another input, model, version or options"
+        other = "holds the work of a run with another input, model, version or options"
         raise ValueError(f"{parts}: {other}. Delete it, or choose another output.")
 
 

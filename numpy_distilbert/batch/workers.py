@@ -1,5 +1,5 @@
-"""What a worker process does first. NumPy must not be imported here: in a process that was not forked, BLAS is limited
-before that.
+"""What a worker process does first. NumPy must not be imported here: in a process that was not forked, BLAS must be
+limited before that.
 """
 
 import os

@@ -26,26 +26,26 @@ MAX_BYTES = 2**25  # of a file of text, many times the longest vocabulary in use
 
 
 def check_regular(path: Path) -> int:
-    """The size of a file in bytes. Raises OSError if it is missing, or one that may never end, as a pipe."""
+    """The size of a file in bytes. Raises OSError if it is missing, or may never end, such as a pipe."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder fails at once
-        raise OSError(errno.EINVAL, "not a regular file; put the file itself in its place")
+        raise OSError(errno.EINVAL, "not a regular file; put a regular file in its place")
     return status.st_size
 
 
 def check_inside(path: Path, folder: Path) -> Path:
-    """The same path, to be copied. Raises CheckpointError if it leads to a file outside the checkpoint's folder; but in
-    the hub's cache, where all files are links, they may lead to the files that were fetched of the same checkpoint.
+    """Return a path that may be copied. Raises CheckpointError if it leads out of the checkpoint's folder; but in the
+    hub's cache, where all files are links, they may lead to the files that were fetched for the same checkpoint.
     """
     target, folder = path.resolve(), folder.resolve()
     fetched = folder.parent.name == "snapshots" and target.parent == folder.parents[1] / "blobs"
     if not fetched and not target.is_relative_to(folder):
-        raise CheckpointError(f"{path}: leads out of its folder, to {target}. Put the file itself in its place.")
+        raise CheckpointError(f"{path}: is a link out of its folder, to {target}. Replace the link with the file.")
     return path
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, but for weights. Raises CheckpointError if it cannot be read, see check_regular(), or is
+    """The content of a file other than weights. Raises CheckpointError if it cannot be read, see check_regular(), or is
     too long.
     """
     try:
@@ -53,7 +53,7 @@ def read_bytes(path: Path) -> bytes:
             return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    raise CheckpointError(f"{path}: has {size:,} bytes, at most {MAX_BYTES:,} are read. Is it the right file?")
+    raise CheckpointError(f"{path}: has {size:,} bytes; the limit is {MAX_BYTES:,}. Is it the right file?")
 
 
 def _read_text(path: Path) -> str:

@@ -55,7 +55,7 @@ def find(path: str | PathLike[str] | None = None, revision: str | None = None) -
 
 
 def full_id(name: str) -> str | None:
-    """The id of a checkpoint on the hub, OWNER/NAME, that name is, or stood for before 2024; None if it is neither."""
+    """The hub id, OWNER/NAME, that a name is or stood for before 2024; None if it is neither."""
     name = OLD_NAMES.get(name, name)
     return name if HUB_ID.fullmatch(name) else None
 
@@ -131,7 +131,7 @@ def _asked_sha256(path: Path, hub_id: str) -> str | None:
 def copy(folder: Path, directory: Path) -> Path:
     """Copy a checkpoint to a folder in directory with its name on the hub, which appears when it is complete.
 
-    folder: a path returned by fetch(). Raises CheckpointError if something of that name exists, or see check_inside().
+    folder: a path returned by fetch(). Raises CheckpointError if something of that name exists, and see check_inside().
     """
     target = directory / folder.parents[1].name.split("--")[-1]
     if os.path.lexists(target):

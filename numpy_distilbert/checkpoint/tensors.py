@@ -87,7 +87,7 @@ def open_tensors(path: str | PathLike[str], max_header: int = MAX_HEADER) -> Ite
     with open(path, "rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
     if length > max_header:
-        raise ValueError(f"its header has {length:,} bytes, at most {max_header:,} are read")
+        raise ValueError(f"its header has {length:,} bytes; the limit is {max_header:,}")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file

@@ -18,9 +18,9 @@ def add_verbs(verbs: Verbs) -> None:
     serve.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="the port, or 0 for any (default: %(default)s)")
-    hosts = "further names of the service, such as that of a proxy before it; of others, requests are refused"
+    hosts = "other names of the service, such as its proxy's; requests for any other name are refused"
     serve.add_argument("--allow-host", metavar="NAME", nargs="+", default=[], help=hosts)
-    origins = "whose pages may ask, as https://example.org; a page of another origin is refused"
+    origins = "let pages of this origin ask, such as https://example.org; pages of other origins are refused"
     serve.add_argument("--allow-origin", metavar="ORIGIN", nargs="+", default=[], help=origins)
     body = "the longest body of a request; a longer one is refused with status 413 (default: %(default)s)"
     serve.add_argument("--max-body", metavar="BYTES", type=int, default=2_000_000, help=body)
@@ -46,7 +46,7 @@ def _serve(arguments: argparse.Namespace) -> Result:
             raise ValueError(f"--allow-host must be a name or an address, without a port, got {host!r}.")
     for origin in arguments.allow_origin:
         if not ORIGIN.fullmatch(origin):
-            raise ValueError(f"--allow-origin must be as https://example.org, got {origin!r}.")
+            raise ValueError(f"--allow-origin must be an origin such as https://example.org, got {origin!r}.")
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:
         listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=1024)

@@ -72,7 +72,7 @@ def _run(run: Callable[..., Result], arguments: argparse.Namespace) -> Result:
     try:
         return run(arguments)
     except MemoryError:
-        return "", fail(arguments.unwritten, "there was not enough memory. Give it less at a time, or more memory.")
+        return "", fail(arguments.unwritten, "there was not enough memory. Use a smaller input, or free some memory.")
 
 
 def fail(status: int, message: str) -> int:

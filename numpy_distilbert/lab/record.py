@@ -102,7 +102,7 @@ class Recording(Mapping[str, NDArray[Any]]):
                 with open(self._path, "rb") as opened, np.load(opened, allow_pickle=False) as npz:
                     size = npz.zip.getinfo(f"{name}.npy").file_size
                     if size > MAX_TENSOR:
-                        raise ValueError(f"{name} has {size:,} bytes, at most {MAX_TENSOR:,} are read")
+                        raise ValueError(f"{name} has {size:,} bytes; the limit is {MAX_TENSOR:,}")
                     tensor: NDArray[Any] = npz[name]
             elif place.dtype in STORED_AS:
                 tensor = read_floats(place)

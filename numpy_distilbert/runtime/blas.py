@@ -112,7 +112,7 @@ class Blas:
 
 
 _finding = threading.Lock()
-# each tells one of the libraries that NumPy may be built with how many threads to have
+# each tells one of the libraries that NumPy may be built with how many threads to use
 _VARIABLES = [f"{name}_NUM_THREADS" for name in ("OPENBLAS", "MKL", "BLIS", "OMP")] + ["VECLIB_MAXIMUM_THREADS"]
 _claimed = 0
 
@@ -128,20 +128,20 @@ def claim_threads() -> None:
 
 
 def _asked_threads() -> int:
-    """How many threads BLAS has: as many as there are cores, or the fewest that one of its variables asks for."""
+    """How many threads BLAS would have: one per core, or the fewest that any of its variables asks for."""
     n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     asked = [int(value) for value in map(os.environ.get, _VARIABLES) if value and value.isdecimal()]
     return min([n_cores, *filter(None, asked)])
 
 
 def is_limited() -> bool:
-    """Whether one_thread() keeps BLAS to one."""
+    """Whether one_thread() can limit BLAS to one thread."""
     return _claimed > 0 or _find_blas() is not None
 
 
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """BLAS has one thread, if it can be limited. Yields how many a call may have instead: as many as the host process
+    """Limit BLAS to one thread, if possible. Yields how many a call may have instead: as many as the host process
     had given to BLAS, or 1 if BLAS keeps them.
     """
     blas = None if _claimed else _find_blas()
@@ -153,7 +153,7 @@ def one_thread() -> Iterator[int]:
 
 
 def _find_blas() -> Blas | None:
-    """The BLAS of this process; None without threadpoolctl (the extra "fast"), or if that does not know it."""
+    """The BLAS of this process; None without threadpoolctl (the extra "fast"), or if that does not support it."""
     if sys.is_finalizing():  # the thread that keeps the setting is gone
         return None
     with _finding:  # two of them would undo each other's settings

@@ -1,4 +1,4 @@
-"""Who may ask: whoever calls the service by a name it is known by, but no page of another origin.
+"""Who may ask: anyone who calls the service by a name that it knows, except pages of another origin.
 
 Any page that someone has open can make their browser send requests to a service on their machine. Browsers say so in
 Sec-Fetch-Site, or else in Origin; and a page whose own name was made to lead here (DNS rebinding) gives it as Host.
@@ -20,8 +20,8 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/@]+")
 
 
 def guarded(app: Any, hosts: Collection[str], origins: Collection[str]) -> Any:
-    """The application, which answers other requests with status 403. hosts: the names that the service is known by,
-    beside those of the loopback and the address that a client connects to; origins: whose pages may ask, and read
+    """Wrap an application to refuse all other requests with status 403. hosts: the names that the service is known by,
+    besides those of the loopback and the address that a client connects to; origins: whose pages may ask, and read
     the answers.
     """
     names = {_same_name(host) for host in hosts}
@@ -43,7 +43,7 @@ def host_of(header: str) -> str:
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is, None if it is a name."""
+    """The address that a host is, or None if it is a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -56,18 +56,18 @@ def _same_name(host: str) -> str:
 
 
 def _problem(request: Request, names: Collection[str], origins: Collection[str]) -> str | None:
-    """Why a request is refused, if it is."""
+    """Why a request is refused, or None if it is not."""
     given = request.headers.get("host", "")
     if not (host := host_of(given)):
         return "The request does not say which host it is for. Send a Host header."
     address = (request.scope.get("server") or [""])[0]
     known, ip = {*names, "localhost", _same_name(address)}, address_of(host)
     if host not in known and not (ip and ip.is_loopback):
-        return f"The service is not known as {host[:80]}. If that is its name, start it with --allow-host {host[:80]}"
+        return f"The service does not know the name {host[:80]}. To allow it, serve with --allow-host {host[:80]}"
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     follows_link = request.method in ("GET", "HEAD") and request.headers.get("sec-fetch-mode") == "navigate"
     same = origin is None or origin.partition("://")[2] == given.lower()
     if origin in origins or follows_link or (same if site is None else site in ("same-origin", "none")):
         return None
     page = origin or "another origin"
-    return f"A page of {page[:80]} may not ask this service. If it may, start it with --allow-origin ORIGIN"
+    return f"A page of {page[:80]} may not ask this service. To allow it, serve with --allow-origin ORIGIN"

@@ -79,7 +79,7 @@ def hold_out(questions: Sequence[Question], n_articles: int) -> tuple[list[Quest
 
 
 def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """At most limit of the questions, evenly spaced, as the first ones alone would be of a few articles."""
+    """At most limit of the questions, evenly spaced, since the first ones would be from only a few articles."""
     total = len(questions)
     n = total if limit is None else min(limit, total)
     return [questions[i * total // n] for i in range(n)]

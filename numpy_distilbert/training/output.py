@@ -34,7 +34,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def other_files(source: Checkpoint) -> list[Path]:
-    """The files to copy beside the weights that come of a checkpoint's; not its calibration, which is of its own.
+    """The files of a checkpoint to copy beside new weights; not its calibration, which only fits the old ones.
 
     Raises CheckpointError, see check_inside().
     """

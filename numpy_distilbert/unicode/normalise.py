@@ -22,7 +22,7 @@ Origins = Iterable[tuple[str, int]]  # characters with where each was in the tex
 
 
 class Piece(NamedTuple):
-    """A character that another decomposes to, whether it is not the first, and what its marks are sorted by."""
+    """A character of a decomposition, whether it is not the first of it, and the class that marks are sorted by."""
 
     character: str
     is_added: bool
@@ -32,8 +32,8 @@ class Piece(NamedTuple):
 def normalise(text: str, strip_accents: bool, lowercase: bool, most: int) -> tuple[str, list[int]]:
     """A word without white space and control characters and, if so set, without accents and in lower case.
 
-    Also returns where each of its characters was in text. Of more than most characters the first most are returned,
-    and the last: a few megabytes of memory, however long the word is.
+    Also returns where each of its characters was in text. If there are more than most, only the first most and
+    the last are returned: a few megabytes of memory, however long the word is.
     """
     kept = list(islice(_characters(text, 0, strip_accents, lowercase), most + 1))
     if len(kept) > most:
@@ -42,7 +42,7 @@ def normalise(text: str, strip_accents: bool, lowercase: bool, most: int) -> tup
 
 
 def _characters(text: str, first: int, strip_accents: bool, lowercase: bool) -> Iterator[tuple[str, int]]:
-    """The characters of a normalised word, of which text begins at first."""
+    """The normalised characters of a part of a word, which begins at first, with their origins in the word."""
     characters: Origins = ((c, origin) for origin, c in enumerate(text, first) if not is_dropped(c))
     if strip_accents:
         characters = ((c, origin) for c, origin in decompose(characters) if not is_nonspacing(c))
@@ -66,7 +66,7 @@ def decompose(characters: Origins) -> Iterator[tuple[str, int]]:
     Where marks change places, the reference's rule applies: origins stay where they were, and a character added by a
     decomposition takes the origin of the one it follows.
     """
-    origins: deque[int] = deque()  # of characters that are read, but not given yet
+    origins: deque[int] = deque()  # of characters that have been read but not yet given
 
     def read() -> Iterator[Piece]:
         for character, origin in characters:

@@ -901,7 +901,7 @@ def test_an_empty_file_has_an_empty_output(tmp_path, run):
         (["pipe.jsonl", "-o", "out.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "pipe.jsonl"], "pipe.jsonl: is not a regular file"),
         (["IN", "-o", "folder.jsonl"], "folder.jsonl: is not a regular file"),
-        (["IN", "-o", "nowhere/out.jsonl"], "nowhere: no such folder. Make it, or choose another output"),
+        (["IN", "-o", "nowhere/out.jsonl"], "nowhere: no such folder. Create it, or choose another output"),
         (["IN", "-o", "IN/out.jsonl"], "in.jsonl: no such folder"),
         (["none.jsonl", "-o", "out.jsonl"], "none.jsonl: cannot be read"),
         (["IN", "-o", "out.jsonl", "--workers", "0"], "--workers must be at least 1"),
