@@ -196,11 +196,14 @@ def cached(model, tmp_path):
 
 @posix
 def test_what_was_fetched_is_copied(model, tmp_path):
+    (model / "README.md").write_text("The card of these weights", encoding="utf-8")
     folder = cached(model, tmp_path)
     assert hub.copy(folder, tmp_path / "copies") == tmp_path / "copies" / "tiny"
     copied = tmp_path / "copies" / "tiny" / "vocab.txt"
     assert not copied.is_symlink() and copied.read_bytes() == (model / "vocab.txt").read_bytes()
-    assert {path.name for path in other_files(Checkpoint(folder))} >= {"config.json", "vocab.txt"}
+    assert (copied.parent / "README.md").exists()
+    beside_other_weights = {path.name for path in other_files(Checkpoint(folder))}
+    assert beside_other_weights >= {"config.json", "vocab.txt"} and "README.md" not in beside_other_weights
 
 
 @posix
