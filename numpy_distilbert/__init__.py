@@ -14,7 +14,7 @@ them, knowing nothing about models: unicode, checkpoint, runtime. Built on them:
 tests/test_architecture.py says which module may import which.
 """
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -40,9 +40,10 @@ else:  # on first use, so that the command line can set what NumPy reads when it
 
     def __getattr__(name):
         for module_name, names in _NAMES.items():
-            if name in (module_name, *names):
-                module = import_module(f".{module_name}", __name__)
-                return module if name == module_name else getattr(module, name)
+            module = import_module(f".{module_name}", __name__)
+            globals().update({each: getattr(module, each) for each in names})
+        if name in globals():
+            return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():

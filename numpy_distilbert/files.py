@@ -57,7 +57,7 @@ def read_json(path: str | PathLike[str]) -> Any:
     """
     try:
         with open_gunzipped(path, whole=True) as file:
-            data = file.read()
+            data = b"".join(iter(lambda: file.read(2**20), b""))  # read() would gunzip 8 KB at a time
         if not data.strip():
             raise EOFError("it is empty")
         return json.loads(data)

@@ -146,7 +146,7 @@ def test_only_regular_files_of_a_checkpoint_are_read(name, kind, model):
 def test_a_text_of_a_checkpoint_has_a_bound(name, model):
     with open(model / name, "r+b") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(CheckpointError, match=f"{name}: has 33,554,433 bytes; the limit is 33,554,432"):
+    with pytest.raises(CheckpointError, match=f"{name}: has more than 33,554,432 bytes"):
         QuestionAnswerer.from_pretrained(model)
 
 
@@ -196,11 +196,14 @@ def cached(model, tmp_path):
 
 @posix
 def test_what_was_fetched_is_copied(model, tmp_path):
+    (model / "README.md").write_text("The card of these weights", encoding="utf-8")
     folder = cached(model, tmp_path)
     assert hub.copy(folder, tmp_path / "copies") == tmp_path / "copies" / "tiny"
     copied = tmp_path / "copies" / "tiny" / "vocab.txt"
     assert not copied.is_symlink() and copied.read_bytes() == (model / "vocab.txt").read_bytes()
-    assert {path.name for path in other_files(Checkpoint(folder))} >= {"config.json", "vocab.txt"}
+    assert (copied.parent / "README.md").exists()
+    beside_other_weights = {path.name for path in other_files(Checkpoint(folder))}
+    assert beside_other_weights >= {"config.json", "vocab.txt"} and "README.md" not in beside_other_weights
 
 
 @posix

@@ -125,6 +125,7 @@ def test_the_package_has_its_names_before_numpy_is_imported():
 import sys, numpy_distilbert
 import numpy_distilbert.cli
 assert "numpy" not in sys.modules and {*numpy_distilbert.__all__, "__version__"} <= {*dir(numpy_distilbert)}
+assert numpy_distilbert.kernels.attention  # modules that the public ones import
 from numpy_distilbert import *
 print(*[globals()[name].__module__ for name in numpy_distilbert.__all__], numpy_distilbert.tokenizer.__name__)
 """

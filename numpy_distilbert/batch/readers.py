@@ -249,7 +249,7 @@ def csv_delimiter(path: Path) -> str:
     for delimiter in ",;\t":
         if set(ASKED) <= set(*csv.reader([first], delimiter=delimiter)):
             return delimiter
-    problem = "its" if first.strip() else "is empty. Its"
+    problem = "its" if first else "is empty. Its"
     raise ValueError(f"{path}: {problem} first line must name the columns, 'question' and 'context' among them.")
 
 

@@ -25,12 +25,11 @@ class CheckpointError(ValueError):
 MAX_BYTES = 2**25  # of a file of text, many times the longest vocabulary in use
 
 
-def check_regular(path: Path) -> int:
-    """The size of a file in bytes. Raises OSError if it is missing, or may never end, such as a pipe."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder fails at once
+def check_regular(path: Path) -> None:
+    """Raise OSError for a file that is missing, or may never end, such as a pipe."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder fails at once
         raise OSError(errno.EINVAL, "not a regular file; put a regular file in its place")
-    return status.st_size
 
 
 def check_inside(path: Path, folder: Path) -> Path:
@@ -49,11 +48,14 @@ def read_bytes(path: Path) -> bytes:
     too long.
     """
     try:
-        if (size := check_regular(path)) <= MAX_BYTES:
-            return path.read_bytes()
+        check_regular(path)
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # a file in /proc says that it has no bytes
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    raise CheckpointError(f"{path}: has {size:,} bytes; the limit is {MAX_BYTES:,}. Is it the right file?")
+    if len(content) > MAX_BYTES:
+        raise CheckpointError(f"{path}: has more than {MAX_BYTES:,} bytes. Is it the right file?")
+    return content
 
 
 def _read_text(path: Path) -> str:

@@ -1,8 +1,9 @@
 """The command line: one subcommand per verb.
 
-Exit status 0: done; 1: the output could not be written, `compare` found a difference, or `batch` has rows with errors;
-2: a wrong call or file; 130: stopped by Ctrl-C; 141: standard output was closed, as by `| head`; 143: stopped by
-SIGTERM, which ends `serve` with 0. Errors (one line, with what to do), warnings and progress go to standard error.
+Exit status 0: done; 1: memory ran out, the output could not be written, `compare` found a difference, or `batch` has
+rows with errors; 2: a wrong call or file; 130: stopped by Ctrl-C; 141: standard output was closed, as by `| head`;
+143: stopped by SIGTERM, which ends `serve` with 0. Errors (one line, with what to do), warnings and progress go to
+standard error.
 """
 
 import os
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         return fail(1, "the output could not be written (standard output is closed).")
     verb = verbs.get(words[0]) or _program(verbs)
+    failed = verb.get_default("failed") or 1
     try:
         try:
             verb.check("verb", words[0], [*verbs, "-h", "--help", "--version"])
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(status)
     except ValueError as error:  # CheckpointError is one
         return fail(2, str(error))
+    except MemoryError:
+        return fail(failed, "there was not enough memory. Use a smaller input, or free some memory.")
     except KeyboardInterrupt:
         return 130
     except OSError as error:
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):
             return 141  # as a shell reports a program that SIGPIPE ended
-        return fail(verb.get_default("unwritten") or 1, f"the output could not be written ({error.strerror}).")
+        return fail(failed, f"the output could not be written ({error.strerror}).")
 
 
 def _program(verbs: Verbs) -> Parser:

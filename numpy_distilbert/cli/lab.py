@@ -25,7 +25,7 @@ def add_verbs(verbs: Verbs) -> None:
     statuses = {0: "the recordings are the same", 1: "they differ", 2: f"a wrong call or file, {STATUSES[1]}"}
     files = "ours.safetensors theirs.npz --map names.json"
     differ = add_verb(verbs, "compare", _compare, "find the first tensor that diverges", files, statuses)
-    differ.set_defaults(unwritten=2)  # as 1 means that they differ
+    differ.set_defaults(failed=2)  # as 1 means that they differ
     differ.add_argument("ours", metavar="OURS.safetensors", help="a recording made by trace")
     differ.add_argument("theirs", metavar="THEIRS", help="the recording to compare with it, .safetensors or .npz")
     names = 'a JSON object {"our name": "their name", ...}; a tensor that it leaves out has the same name in both'

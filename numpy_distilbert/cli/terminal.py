@@ -8,7 +8,6 @@ import textwrap
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, TextIO, TypeVar
@@ -63,16 +62,8 @@ def add_verb(
     """Add a verb that is carried out by run, whose docstring begins its help. statuses: those of its own."""
     about = textwrap.fill(" ".join((run.__doc__ or "").split()), 78)
     verb = verbs[name] = Parser(f"{PROGRAM} {name}", about, f"{name} {example}", STATUSES | statuses)
-    verb.set_defaults(run=partial(_run, run), summary=summary, unwritten=1)
+    verb.set_defaults(run=run, summary=summary)
     return verb
-
-
-def _run(run: Callable[..., Result], arguments: argparse.Namespace) -> Result:
-    """Carry out a verb."""
-    try:
-        return run(arguments)
-    except MemoryError:
-        return "", fail(arguments.unwritten, "there was not enough memory. Use a smaller input, or free some memory.")
 
 
 def fail(status: int, message: str) -> int:

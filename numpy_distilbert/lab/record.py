@@ -95,6 +95,9 @@ class Recording(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def __contains__(self, name: object) -> bool:  # Mapping's would read the tensor
+        return name in self._names
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         place = self._names[name]
         with self._readable():

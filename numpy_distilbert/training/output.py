@@ -34,11 +34,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def other_files(source: Checkpoint) -> list[Path]:
-    """The files of a checkpoint to copy beside new weights; not its calibration, which only fits the old ones.
+    """The files of a checkpoint to copy beside new weights; not its calibration or its card, which only fit the old ones.
 
     Raises CheckpointError, see check_inside().
     """
-    paths = [source.folder / name for name in hub.FETCHED if not name.startswith(("model", CALIBRATION))]
+    paths = [source.folder / name for name in hub.FETCHED if not name.startswith(("model", CALIBRATION, "README"))]
     return [check_inside(path, source.folder) for path in paths if path.is_file()]
 
 

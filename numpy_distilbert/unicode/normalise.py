@@ -46,7 +46,9 @@ def _characters(text: str, first: int, strip_accents: bool, lowercase: bool) -> 
     characters: Origins = ((c, origin) for origin, c in enumerate(text, first) if not is_dropped(c))
     if strip_accents:
         characters = ((c, origin) for c, origin in decompose(characters) if not is_nonspacing(c))
-    return ((low, origin) for c, origin in characters for low in (lower(c) if lowercase else c))
+    if lowercase:
+        characters = ((low, origin) for c, origin in characters for low in lower(c))
+    return iter(characters)
 
 
 def _last(text: str, strip_accents: bool, lowercase: bool) -> tuple[str, int]:
@@ -80,7 +82,7 @@ def decompose(characters: Origins) -> Iterator[tuple[str, int]]:
             yield c, origin
 
 
-@lru_cache(4096)  # so that a long run of marks is a list of a few objects
+@lru_cache(2**14)  # all Hangul; and so that a long run of marks is a list of a few objects
 def pieces(character: str) -> tuple[Piece, ...]:
     """What a character decomposes to."""
     decomposed = unicodedata.normalize("NFD", character) if is_settled(character) else character

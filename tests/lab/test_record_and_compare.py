@@ -296,6 +296,14 @@ def test_heads_apart_and_squares_turned_are_recognised():
     assert not row.same and row.layout == "shape (1, 2, 6, 7)"
 
 
+def test_whether_a_recording_has_a_tensor_is_said_without_reading_it(tmp_path):
+    np.savez(tmp_path / "a.npz", words=np.array(["x"]))
+    recording = Recording(tmp_path / "a.npz")
+    assert "words" in recording and "numbers" not in recording
+    with pytest.raises(ValueError, match="words is <U1, needs numbers"):
+        recording["words"]
+
+
 @pytest.fixture
 def two(tmp_path, ours):
     write_recording(tmp_path / "ours.safetensors", ours, {"order": json.dumps(list(ours))})
