@@ -34,7 +34,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def other_files(source: Checkpoint) -> list[Path]:
-    """The files of a checkpoint to copy beside new weights; not its calibration or its card, which only fit the old ones.
+    """The files of a checkpoint to copy beside new weights: not its calibration or card, which fit the old ones.
 
     Raises CheckpointError, see check_inside().
     """
