@@ -158,6 +158,14 @@ class Service:
         held.callback(self._held.subtract, {what: amount})
 
 
+class _Server(Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and let more connections wait than are accepted at once, for which uvicorn has one number."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(protocol.BACKLOG)
+
+
 def serve(
     qa: QuestionAnswerer,
     model: str,
@@ -172,8 +180,13 @@ def serve(
     """
     app = guarded(Service(qa, model, limits).application(), hosts, origins)
     longest = protocol.REQUEST_SECONDS + protocol.ANSWER_SECONDS  # some clients never read
-    quiet: Any = {"log_level": "warning", "backlog": protocol.BACKLOG, "access_log": False, "server_header": False}
-    server = Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))
+    quiet: Any = {
+        "log_level": "warning",
+        "backlog": protocol.ACCEPTED_AT_ONCE,
+        "access_log": False,
+        "server_header": False,
+    }
+    server = _Server(Config(app, http=protocol.Connection, ws="none", timeout_graceful_shutdown=longest, **quiet))
     sys.setswitchinterval(SWITCH_SECONDS)
     # uvicorn sets this handler too while it runs; then it raises the signal again, which must not kill this process
     before = signal.signal(signal.SIGTERM, server.handle_exit)

@@ -31,7 +31,8 @@ REQUEST_SECONDS, ANSWER_SECONDS = 10, 60  # for a client to send its request, fo
 RETRY_SECONDS = DISCONNECT_SECONDS = 1
 BODIES = 16  # of the longest allowed, may arrive at a time
 PIECE = 2**16  # bytes of a response
-MAX_CONNECTIONS, BACKLOG, OTHER_DESCRIPTORS = 1000, 16, 64
+MAX_CONNECTIONS, OTHER_DESCRIPTORS = 1000, 64
+BACKLOG, ACCEPTED_AT_ONCE = 64, 16  # connections that wait to be accepted; that asyncio accepts in a turn of its loop
 ERROR_CHARACTERS = 300
 
 
@@ -199,8 +200,8 @@ def most_connections() -> int:
     import resource
 
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # asyncio accepts BACKLOG more in each of the four turns that it takes to close one that is too many
-    return max(1, min(MAX_CONNECTIONS, descriptors - 4 * BACKLOG - OTHER_DESCRIPTORS))
+    # closing one that is too many takes four turns
+    return max(1, min(MAX_CONNECTIONS, descriptors - 4 * ACCEPTED_AT_ONCE - OTHER_DESCRIPTORS))
 
 
 class Connection(H11Protocol):
