@@ -16,7 +16,7 @@ from ..squad import Question, exact
 from ..tokenizer import Encoding
 from .data import contexts_by_article
 
-MOST = 200  # questions, each asked of its own article and of another
+MOST = 200  # questions
 READ = 8  # passages of an article
 CANDIDATES = 20  # spans of a passage that are compared with the answers
 TEMPERATURES = np.geomspace(0.25, 8.0, 41)
@@ -59,23 +59,25 @@ class Collecting(Ranking):
 
 
 def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) -> Calibration:
-    """The calibration that makes the right results most likely, for questions asked of their own and another article.
+    """The calibration that makes right results most likely, for questions asked of their own texts and of others.
 
     questions: held out from training, from at least two articles; at most MOST of them are used, drawn by seed.
     """
     random = np.random.default_rng(seed)
-    articles = {article: qa.documents("\n\n".join(texts)) for article, texts in contexts_by_article(questions).items()}
+    paragraphs = contexts_by_article(questions)
+    articles = {article: qa.documents("\n\n".join(texts)) for article, texts in paragraphs.items()}
 
     def rankings() -> Iterator[tuple[Collecting, Iterator[Encoding]]]:
         for i in random.permutation(len(questions))[:MOST].tolist():
             question = questions[i]
             other = random.choice([article for article in articles if article != question.article])
-            for article in (question.article, other):
-                ranking = Collecting(question, articles[article], qa)
+            own, elsewhere = map(qa.documents, (question.context, random.choice(paragraphs[other])))
+            for texts in (articles[question.article], own, articles[other], elsewhere):
+                ranking = Collecting(question, texts, qa)
                 yield ranking, ranking.windows()
 
     spans = list(qa.results(rankings()))
-    return fit(spans[::2], spans[1::2])
+    return fit(spans[::4] + spans[1::4], spans[2::4] + spans[3::4])
 
 
 def fit(own: Sequence[Spans], other: Sequence[Spans]) -> Calibration:

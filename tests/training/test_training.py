@@ -441,12 +441,14 @@ def test_a_calibration_makes_what_was_drawn_likely():
         assert found.offset == pytest.approx(known.offset, abs=0.5)
 
 
-def test_spans_of_own_articles_hold_the_answer_and_of_others_do_not(embedded, monkeypatch):
+def test_spans_of_own_texts_hold_the_answer_and_of_others_do_not(embedded, monkeypatch):
     seen = []
     monkeypatch.setattr(calibration, "fit", lambda *spans: seen.append(spans))
     calibration.calibrate(embedded, QUESTIONS, 0)
     ((own, other),) = seen
-    assert len(own) == len(other) == len(QUESTIONS)
+    assert len(own) == len(other) == 2 * len(QUESTIONS)  # an article and a paragraph each
+    articles, paragraphs = own[: len(QUESTIONS)], own[len(QUESTIONS) :]
+    assert all(len(a.every) > len(b.every) for a, b in zip(articles, paragraphs, strict=True))
     assert all(len(spans.right) and spans.every.max() == spans.right.max() for spans in own[:1])
     assert not any(len(spans.right) for spans in other)
     assert np.median([spans.every.max() for spans in own]) > np.median([spans.every.max() for spans in other])
