@@ -119,6 +119,12 @@ def sgemm(_: Path, __: int) -> Callable:
 CONTENDERS = {"ours": ours, "torch": pytorch, "onnxruntime": onnxruntime, "sgemm": sgemm}
 
 
+def random_batch(lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of inputs of these lengths, and their mask, each (inputs, the longest)."""
+    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    return np.random.RandomState(0).randint(1, 1000, mask.shape).astype(np.int64) * mask, mask
+
+
 def serve(name: str, folder: Path, cores: int) -> None:
     """A contender: reads the lengths of one batch per line, writes the median seconds of a turn."""
     if hasattr(os, "sched_setaffinity"):
@@ -126,9 +132,7 @@ def serve(name: str, folder: Path, cores: int) -> None:
     run = CONTENDERS[name](folder, cores)
     print("ready", flush=True)
     for line in sys.stdin:
-        lengths = np.array(json.loads(line))
-        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        ids = np.random.RandomState(0).randint(1, 1000, mask.shape).astype(np.int64) * mask
+        ids, mask = random_batch(json.loads(line))
         seconds: list[float] = []
         while not seconds or sum(seconds) < TURN:
             start = time.perf_counter()
@@ -140,11 +144,11 @@ def serve(name: str, folder: Path, cores: int) -> None:
 class Contender:
     """The process of a contender."""
 
-    def __init__(self, name: str, folder: Path, cores: int) -> None:
+    def __init__(self, name: str, folder: Path, cores: int, script: str = __file__) -> None:
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         if cores == 1:
             environment |= dict.fromkeys(BLAS_THREADS, "1")
-        command = [sys.executable, __file__, "--contender", name, "--cores", str(cores), "--model", str(folder)]
+        command = [sys.executable, script, "--contender", name, "--cores", str(cores), "--model", str(folder)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
