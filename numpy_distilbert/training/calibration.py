@@ -81,19 +81,19 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
 
 
 def fit(own: Sequence[Spans], other: Sequence[Spans]) -> Calibration:
-    """The temperature and offset with the highest likelihood: of a right answer in own, and of "no answer" in other
-    and where own has no right answer.
+    """The temperature and offset with the highest likelihood: of "no answer" in other, and in own of a right answer or,
+    if none was found, of any: the text holds one.
     """
+    without, every = ([spans.every for spans in of] for of in (other, own))
+    right = [spans.right if len(spans.right) else spans.every for spans in own]
     best, found = np.inf, UNCALIBRATED
-    no_answer = [spans.every for spans in other] + [spans.every for spans in own if not len(spans.right)]
-    answered = [spans for spans in own if len(spans.right)]
     for temperature in TEMPERATURES.tolist():
         scaled = OFFSETS / temperature  # (offsets,)
-        absent, present, right = (
+        absent, present, correct = (
             np.array([np.logaddexp.reduce(margins / temperature) for margins in of])[:, None] - scaled
-            for of in (no_answer, [spans.every for spans in answered], [spans.right for spans in answered])
+            for of in (without, every, right)
         )
-        losses = np.logaddexp(0, absent).sum(axis=0) + (np.logaddexp(0, present) - right).sum(axis=0)
+        losses = np.logaddexp(0, absent).sum(axis=0) + (np.logaddexp(0, present) - correct).sum(axis=0)
         if losses.min() < best:
             best, found = losses.min(), Calibration(temperature, float(OFFSETS[losses.argmin()]))
     return found

@@ -436,9 +436,18 @@ def test_a_calibration_makes_what_was_drawn_likely():
     right = random.random(4000) < score
     own = [Spans(np.array([m]), np.array([m])) for m in margins[right]]
     other = [Spans(np.array([m]), np.array([])) for m in margins[~right]]
-    for found in (fit(own, other), fit(own + other, [])):  # what has no right answer is as another article
-        assert found.temperature == pytest.approx(known.temperature, rel=0.1)
-        assert found.offset == pytest.approx(known.offset, abs=0.5)
+    found = fit(own, other)
+    assert found.temperature == pytest.approx(known.temperature, rel=0.1)
+    assert found.offset == pytest.approx(known.offset, abs=0.5)
+
+
+def test_a_text_whose_answer_is_not_found_holds_one_all_the_same():
+    random = np.random.default_rng(0)
+    margins, others = random.normal(3.0, 4.0, (2, 50, 3))
+    other = [Spans(row - 6.0, np.array([])) for row in others]
+    found = fit([Spans(row, np.array([])) for row in margins], other)
+    assert found == fit([Spans(row, row) for row in margins], other)
+    assert found.offset < fit([Spans(row, row[:1]) for row in margins], other).offset
 
 
 def test_spans_of_own_texts_hold_the_answer_and_of_others_do_not(embedded, monkeypatch):
