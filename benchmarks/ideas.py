@@ -1,4 +1,4 @@
-"""Ideas for a faster forward pass, each alone against the code as it is. docs/measurements.md says what came of them.
+"""Ideas for a faster forward pass, each alone against the code as it is.
 
     python benchmarks/ideas.py [--ideas NAME ...] [--cases "1 x 384" ...] [--rounds 15]
 
