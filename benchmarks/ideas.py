@@ -10,6 +10,7 @@ their quartiles in brackets: if these lie on both sides of 1, the ratio says not
 
 import argparse
 import math
+import random
 import statistics
 import tempfile
 import threading
@@ -300,7 +301,10 @@ def race(folder: Path, names: list[str], cores: int, cases: list[str], rounds: i
         lengths = forward.CASES[case]
         for contender in contenders.values():
             contender.turn(lengths)
-        seconds = [{name: contender.turn(lengths) for name, contender in contenders.items()} for _ in range(rounds)]
+        seconds = []
+        for _ in range(rounds):  # each in an order of its own, as the first of a round is at a disadvantage
+            order = random.sample(list(contenders), len(contenders))
+            seconds.append({name: contenders[name].turn(lengths) for name in order})
         for name in names:
             low, middle, high = statistics.quantiles((s[name] / s["ours"] for s in seconds), n=4)
             ratios[name].append(f"{middle:.3f} ({low:.2f}-{high:.2f})")
