@@ -5,10 +5,10 @@
 
 Without --model a random checkpoint of the published shape is made. PyTorch runs transformers' model with scaled dot
 product attention, ONNX Runtime the same model exported. Each contender has its own process; all are loaded at once and
-take turns; between turns all wait until the threads of the last are asleep. The ratios are medians over the rounds of
-our time divided by theirs in the same round. The sgemm peak is that of NumPy's BLAS on squares of 2048. "Ragged" is 32
-inputs as long as the questions with contexts in SQuAD dev (its quantiles, in cased pieces, windows of 384); the peers
-get them padded. What is not installed is named and left out.
+take turns in random order; between turns all wait until the threads of the last are asleep. The ratios are medians over
+the rounds of our time divided by theirs in the same round. The sgemm peak is that of NumPy's BLAS on squares of 2048.
+"Ragged" is 32 inputs as long as the questions with contexts in SQuAD dev (its quantiles, in cased pieces, windows of
+384); the peers get them padded. What is not installed is named and left out.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -167,6 +168,18 @@ class Contender:
         time.sleep(REST)
         return seconds
 
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def take_turns(contenders: dict[str, Contender], lengths: list[int], rounds: int) -> list[dict[str, float]]:
+    """The seconds of each contender in each round, after a turn to warm up. Each round has an order of its own."""
+    for contender in contenders.values():
+        contender.turn(lengths)
+    orders = [random.sample(list(contenders), len(contenders)) for _ in range(rounds)]
+    return [{name: contenders[name].turn(lengths) for name in order} for order in orders]
+
 
 def cores_of_this_process() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -187,17 +200,14 @@ def race(folder: Path, names: list[str], cores: int, cases: list[str], rounds: i
     print(f"{'case':<10} {'ours':>10} " + " ".join(f"{text:>20}" for text in title) + f" {'of sgemm peak':>15}")
     for case in cases:
         lengths = CASES[case]
-        for contender in contenders.values():
-            contender.turn(lengths)
-        seconds = [{name: contender.turn(lengths) for name, contender in contenders.items()} for _ in range(rounds)]
+        seconds = take_turns(contenders, lengths, rounds)
         ratios = [f"{statistics.median(s['ours'] / s[name] for s in seconds):>20.2f}" for name in peers]
         work = operations(config, lengths) / (2 * PEAK_SIZE**3)
         share = statistics.median(work * s["sgemm"] / s["ours"] for s in seconds)
         our_median = statistics.median(s["ours"] for s in seconds)
         print(f"{case:<10} {our_median * 1e3:>7.1f} ms " + " ".join(ratios) + f" {share:>13.0%}", flush=True)
     for contender in contenders.values():
-        contender.process.stdin.close()
-        contender.process.wait()
+        contender.close()
     print()
 
 

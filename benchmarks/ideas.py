@@ -3,14 +3,13 @@
     python benchmarks/ideas.py [--ideas NAME ...] [--cases "1 x 384" ...] [--rounds 15]
 
 Each idea has a process of its own, which replaces functions of the package, and checks that the logits stay the same.
-All take turns with the code as it is, on a random checkpoint of the published shape, as in benchmarks/forward.py. The
-ratios are medians over the rounds of the time with the idea divided by the time without it in the same round, with
-their quartiles in brackets: if these lie on both sides of 1, the ratio says nothing.
+In each round all of them and the code as it is take turns, in random order, on a random checkpoint of the published
+shape, as in benchmarks/forward.py. The ratios are medians over the rounds of the time with the idea divided by the time
+without it in the same round, with their quartiles in brackets: if these lie on both sides of 1, the ratio says nothing.
 """
 
 import argparse
 import math
-import random
 import statistics
 import tempfile
 import threading
@@ -29,6 +28,8 @@ from numpy_distilbert.runtime import products
 from numpy_distilbert.runtime.workspace import Arena, Pack
 
 Model = DistilBertForQuestionAnswering
+D = 64  # the width of a head in the published shape
+SCALE = D**-0.5
 COLUMNS = 64  # of a block of a layer norm: with 768 rows of float32, 196 kB
 QUESTION = 12  # tokens of a question, which need no logits
 CDF_RANGE = 5.2  # further out, in float32, the normal distribution function is 0 or 1
@@ -43,16 +44,19 @@ def no_key_bias(_: Model) -> None:
         if sum_length is not None:
             return linear(x, weight, bias, out, sum_length)
         products.weight_product(weight, x, None, out)
-        heads = out.reshape(-1, 3, 64, x.shape[1])  # those of the published shape have a width of 64
-        heads[:, ::2] += bias.reshape(-1, 3, 64, 1)[:, ::2]
+        heads = out.reshape(-1, 3, D, x.shape[1])
+        heads[:, ::2] += bias.reshape(-1, 3, D, 1)[:, ::2]
         return out
 
     encoder.linear = without
 
 
-def attention(query, key, value, out=None, *_, scores_of=None):
-    """kernels.attention() with its first product left to scores_of."""
-    odds = scores_of(query, key)
+def attention(query, key, value, out=None, *_, scale=1.0):
+    """kernels.attention(), with the scores multiplied by scale after their maximum is subtracted, and not the query."""
+    odds = products.product(key.swapaxes(-1, -2), query)
+    odds -= odds.max(axis=-2, keepdims=True)
+    if scale != 1.0:
+        odds *= scale
     np.exp(odds, out=odds)
     total = np.ones((1, odds.shape[-2]), odds.dtype) @ odds
     return np.divide(products.product(value, odds, products.SHORT_SUM_LENGTH), total, out=out)
@@ -64,28 +68,16 @@ def scale_in_weights(loaded: Model) -> None:
     def scaled(layer: Layer) -> Layer:
         qkv = Affine(*(part.copy() for part in layer.attention.qkv))
         for part in qkv:
-            part.reshape(loaded.config.n_heads, 3, -1)[:, 0] /= 8.0
+            part.reshape(loaded.config.n_heads, 3, -1)[:, 0] *= SCALE
         return layer._replace(attention=layer.attention._replace(qkv=qkv))
 
-    def scores(query, key):
-        odds = products.product(key.swapaxes(-1, -2), query)
-        odds -= odds.max(axis=-2, keepdims=True)
-        return odds
-
     loaded.parameters = loaded.parameters._replace(layers=tuple(map(scaled, loaded.parameters.layers)))
-    encoder.attention = partial(attention, scores_of=scores)
+    encoder.attention = attention
 
 
 def scale_in_exp(_: Model) -> None:
     """Subtract the maximum and multiply by 1 / sqrt(d) where exp begins, not in the query."""
-
-    def scores(query, key):
-        odds = products.product(key.swapaxes(-1, -2), query)
-        odds -= odds.max(axis=-2, keepdims=True)
-        odds *= 1 / math.sqrt(query.shape[-2])
-        return odds
-
-    encoder.attention = partial(attention, scores_of=scores)
+    encoder.attention = partial(attention, scale=SCALE)
 
 
 def last_layer_for_context(loaded: Model) -> None:
@@ -241,7 +233,10 @@ def two_steps(_: Model) -> None:
             rows, columns = (slice(of.start * n * d, of.stop * n * d) for n in (3, 1))
             encoder.linear(x, *layer.attention.qkv.rows(rows), out=a.qkv[of].reshape(-1, n_tokens))
             for place in work.pack.inputs:
-                kernels.attention(*a.qkv[of][..., place].swapaxes(0, 1), a.context[of][..., place])
+                at_once = max(1, products.SCORES_BLOCK // (place.stop - place.start) ** 2)
+                for first in range(of.start, of.stop, at_once):
+                    block = slice(first, min(first + at_once, of.stop))
+                    kernels.attention(*a.qkv[block, :, :, place].swapaxes(0, 1), a.context[block, :, place])
             weight = layer.attention.out_lin.weight[:, columns]
             projected[thread] = products.product(weight, a.context[of].reshape(-1, n_tokens), products.SHORT_SUM_LENGTH)
 
@@ -298,21 +293,14 @@ def race(folder: Path, names: list[str], cores: int, cases: list[str], rounds: i
     print(f"{'':24}" + "".join(f"{case:>18}" for case in cases))
     ratios: dict[str, list[str]] = {name: [] for name in names}
     for case in cases:
-        lengths = forward.CASES[case]
-        for contender in contenders.values():
-            contender.turn(lengths)
-        seconds = []
-        for _ in range(rounds):  # each in an order of its own, as the first of a round is at a disadvantage
-            order = random.sample(list(contenders), len(contenders))
-            seconds.append({name: contenders[name].turn(lengths) for name in order})
+        seconds = forward.take_turns(contenders, forward.CASES[case], rounds)
         for name in names:
             low, middle, high = statistics.quantiles((s[name] / s["ours"] for s in seconds), n=4)
             ratios[name].append(f"{middle:.3f} ({low:.2f}-{high:.2f})")
     for name in names:
         print(f"{name:24}" + "".join(f"{ratio:>18}" for ratio in ratios[name]), flush=True)
     for contender in contenders.values():
-        contender.process.stdin.close()
-        contender.process.wait()
+        contender.close()
 
 
 def main() -> None:

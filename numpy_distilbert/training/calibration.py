@@ -71,7 +71,8 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
         for i in random.permutation(len(questions))[:MOST].tolist():
             question = questions[i]
             other = random.choice([article for article in articles if article != question.article])
-            own, elsewhere = map(qa.documents, (question.context, random.choice(paragraphs[other])))
+            another = paragraphs[other][random.integers(len(paragraphs[other]))]
+            own, elsewhere = map(qa.documents, (question.context, another))
             for texts in (articles[question.article], own, articles[other], elsewhere):
                 ranking = Collecting(question, texts, qa)
                 yield ranking, ranking.windows()
