@@ -150,16 +150,13 @@ class Contender:
         if cores == 1:
             environment |= dict.fromkeys(BLAS_THREADS, "1")
         command = [sys.executable, script, "--contender", name, "--cores", str(cores), "--model", str(folder)]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        if self.process.stdout.readline() != "ready\n":
-            raise SystemExit(f"{name} does not start. See why: {' '.join(command)}")
+        with tempfile.TemporaryFile("w+") as errors:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            )
+            if self.process.stdout.readline() != "ready\n":
+                errors.seek(0)
+                raise SystemExit(f"{name} does not start:\n{errors.read()}")
 
     def turn(self, lengths: list[int]) -> float:
         self.process.stdin.write(json.dumps(lengths) + "\n")

@@ -17,7 +17,7 @@ from ..tokenizer import Encoding
 from .data import contexts_by_article
 
 MOST = 200  # questions
-READ = 8  # passages of an article
+READ = 8  # passages of a text
 CANDIDATES = 20  # spans of a passage that are compared with the answers
 TEMPERATURES = np.geomspace(0.25, 8.0, 41)
 OFFSETS = np.linspace(-30.0, 30.0, 241)
@@ -64,6 +64,7 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
     questions: held out from training, from at least two articles; at most MOST of them are used, drawn by seed.
     """
     random = np.random.default_rng(seed)
+    questions = [question for question in questions if qa.documents(question.context).passages]  # some have no token
     paragraphs = contexts_by_article(questions)
     articles = {article: qa.documents("\n\n".join(texts)) for article, texts in paragraphs.items()}
 
@@ -71,28 +72,29 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
         for i in random.permutation(len(questions))[:MOST].tolist():
             question = questions[i]
             other = random.choice([article for article in articles if article != question.article])
-            another = paragraphs[other][random.integers(len(paragraphs[other]))]
-            own, elsewhere = map(qa.documents, (question.context, another))
-            for texts in (articles[question.article], own, articles[other], elsewhere):
+            paragraph = paragraphs[other][random.integers(len(paragraphs[other]))]
+            own_paragraph, other_paragraph = map(qa.documents, (question.context, paragraph))
+            for texts in (articles[question.article], own_paragraph, articles[other], other_paragraph):
                 ranking = Collecting(question, texts, qa)
                 yield ranking, ranking.windows()
 
     spans = list(qa.results(rankings()))
-    return fit(spans[::4] + spans[1::4], spans[2::4] + spans[3::4])
+    own_articles, own_paragraphs, other_articles, other_paragraphs = (spans[i::4] for i in range(4))
+    return fit(own_articles + own_paragraphs, other_articles + other_paragraphs)
 
 
 def fit(own: Sequence[Spans], other: Sequence[Spans]) -> Calibration:
-    """The temperature and offset with the highest likelihood: of "no answer" in other, and in own of a right answer or,
-    if none was found, of any: the text holds one.
+    """The temperature and offset with the highest likelihood: in other, of "no answer"; in own, of the right answers
+    or, if none was found, of all spans together, as the text does hold an answer.
     """
-    without, every = ([spans.every for spans in of] for of in (other, own))
+    of_other, of_own = ([spans.every for spans in of] for of in (other, own))
     right = [spans.right if len(spans.right) else spans.every for spans in own]
     best, found = np.inf, UNCALIBRATED
     for temperature in TEMPERATURES.tolist():
         scaled = OFFSETS / temperature  # (offsets,)
         absent, present, correct = (
             np.array([np.logaddexp.reduce(margins / temperature) for margins in of])[:, None] - scaled
-            for of in (without, every, right)
+            for of in (of_other, of_own, right)
         )
         losses = np.logaddexp(0, absent).sum(axis=0) + (np.logaddexp(0, present) - correct).sum(axis=0)
         if losses.min() < best:

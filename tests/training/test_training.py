@@ -453,12 +453,15 @@ def test_a_text_whose_answer_is_not_found_holds_one_all_the_same():
 def test_spans_of_own_texts_hold_the_answer_and_of_others_do_not(embedded, monkeypatch):
     seen = []
     monkeypatch.setattr(calibration, "fit", lambda *spans: seen.append(spans))
-    calibration.calibrate(embedded, QUESTIONS, 0)
+    without_token = QUESTIONS[0]._replace(context="\u200b")
+    calibration.calibrate(embedded, [*QUESTIONS, without_token], 0)
     ((own, other),) = seen
     assert len(own) == len(other) == 2 * len(QUESTIONS)  # an article and a paragraph each
-    articles, paragraphs = own[: len(QUESTIONS)], own[len(QUESTIONS) :]
-    assert all(len(a.every) > len(b.every) for a, b in zip(articles, paragraphs, strict=True))
-    assert all(len(spans.right) and spans.every.max() == spans.right.max() for spans in own[:1])
+    for spans in (own, other):
+        articles, paragraphs = spans[: len(QUESTIONS)], spans[len(QUESTIONS) :]
+        assert all(len(a.every) > len(b.every) for a, b in zip(articles, paragraphs, strict=True))
+    for first in (own[0], own[len(QUESTIONS)]):
+        assert len(first.right) and first.every.max() == first.right.max()
     assert not any(len(spans.right) for spans in other)
     assert np.median([spans.every.max() for spans in own]) > np.median([spans.every.max() for spans in other])
 
