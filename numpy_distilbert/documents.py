@@ -162,7 +162,8 @@ def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array
 
     terms: of the question; ids: (tokens,); starts, stops: (passages,), where each passage begins and ends in ids.
     The sum over the terms of ln(1 + (N - n + 0.5) / (n + 0.5)) * f * (K1 + 1) / (f + K1 * (1 - B + B * length / mean))
-    if n of N passages have the term, this one f times. The bound is what it comes to as f grows.
+    if n of N passages have the term, this one f times. The bound is its limit as every f grows; there, a term
+    that no passage has counts as if one did.
     Source: Robertson and Zaragoza 2009; the 1 in the logarithm, as in Lucene, keeps it positive.
     """
     lengths = stops - starts
@@ -172,7 +173,7 @@ def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array
     for term in dict.fromkeys(terms):
         places = np.flatnonzero(ids == term)
         frequency = np.searchsorted(places, stops) - np.searchsorted(places, starts)
-        n = np.count_nonzero(frequency)
+        n = np.count_nonzero(frequency) or 1
         rarity = np.log1p((len(starts) - n + 0.5) / (n + 0.5))
         scores += rarity * frequency * (K1 + 1) / (frequency + damping)
         bound += rarity * (K1 + 1)

@@ -40,7 +40,7 @@ class Remembering(QuestionAnswerer):
 
 
 def all_spans(qa, question, texts, max_answer_len=15):
-    """The margin of every span of whole words in these passages by (document, start, end): the formula, plainly."""
+    """The calibrated margin of every span of whole words in these passages by (document, start, end): the formula."""
     asked, margins = len(qa.tokenizer.pieces(question).ids), {}
     terms = list(dict.fromkeys(qa.tokenizer.pieces(question).ids))
     scores, bound = bm25(terms, texts.ids, *np.array([p[1:] for p in texts.passages]).T)
@@ -59,7 +59,8 @@ def all_spans(qa, question, texts, max_answer_len=15):
                 )
                 place = passage.document, int(texts.offsets[first[0], 0]), int(texts.offsets[last[-1], 1])
                 m = a + b - start[0] - end[0] + PRIOR * (fit - NEUTRAL)
-                margins[place] = max(m, margins.get(place, -np.inf))
+                calibrated = (m - qa.calibration.offset) / qa.calibration.temperature
+                margins[place] = max(calibrated, margins.get(place, -np.inf))
     return margins
 
 
@@ -223,13 +224,12 @@ def test_a_text_without_words_has_no_answer(embedded):
 
 def test_a_calibration_shifts_and_divides_every_margin(embedded):
     question, texts = "Who kept the log?", embedded.documents(LOGS)
-    margins = np.array(list(all_spans(embedded, question, texts).values()))
     for calibration in (Calibration(), Calibration(2.0, 5.0), Calibration(0.5, -3.0)):
         qa = QuestionAnswerer(embedded.model, embedded.tokenizer, calibration)
-        scaled = (margins - calibration.offset) / calibration.temperature
+        odds = np.exp(list(all_spans(qa, question, texts).values()))
         found = qa.search(question, texts, read=None)
-        assert found.no_answer == pytest.approx(1 / (1 + np.exp(scaled).sum()), rel=1e-4)
-        assert found[0].score == pytest.approx(np.exp(scaled.max()) * found.no_answer, rel=1e-4)
+        assert found.no_answer == pytest.approx(1 / (1 + odds.sum()), rel=1e-4)
+        assert found[0].score == pytest.approx(odds.max() * found.no_answer, rel=1e-4)
 
 
 def test_the_calibration_of_a_checkpoint_is_read(shallow_model, tmp_path):
@@ -266,13 +266,13 @@ def test_bm25_is_what_it_is_by_hand():
     # the passages "5 6 7", "5 5 8 8" and "9"; the question is "5 9 4", its 9 twice
     ids = np.array([5, 6, 7, 5, 5, 8, 8, 9])
     scores, bound = bm25([5, 9, 4, 9], ids, np.array([0, 3, 7]), np.array([3, 7, 8]))
-    # mean length 8 / 3; ln(1 + 1.5 / 2.5) for 5, in two of three; ln(1 + 2.5 / 1.5) for 9; ln(1 + 3.5 / 0.5) for 4
+    # mean length 8 / 3; ln(1 + 1.5 / 2.5) for 5, in two of three; ln(1 + 2.5 / 1.5) for 9, and for 4, which none has
     assert (K1, B) == (1.2, 0.75)
     first = 0.47000363 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / 2.6666667))
     second = 0.47000363 * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 4 / 2.6666667))
     third = 0.98082925 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 1 / 2.6666667))
     np.testing.assert_allclose(scores, [first, second, third], rtol=1e-7)
-    assert bound == pytest.approx((0.47000363 + 0.98082925 + 2.07944154) * 2.2)
+    assert bound == pytest.approx((0.47000363 + 0.98082925 + 0.98082925) * 2.2)
 
 
 def test_only_the_passages_that_bm25_ranks_first_are_read_in_the_order_of_the_text(shallow):
