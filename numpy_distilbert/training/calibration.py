@@ -18,48 +18,39 @@ from .data import contexts_by_article
 
 MOST = 200  # questions
 READ = 8  # passages of a text
-CANDIDATES = 20  # spans of a passage that are compared with the answers
 TEMPERATURES = np.geomspace(0.25, 8.0, 41)
 OFFSETS = np.linspace(-30.0, 30.0, 241)
 
 
 class Spans(NamedTuple):
-    """The margins of all spans that were read for a question, and of those that are right answers, if any."""
+    """The margins of all spans that were read for a question, and whether the best span is a right answer."""
 
-    every: Array
-    right: Array
+    margins: Array
+    right: bool
 
 
 class Collecting(Ranking):
     """A ranking that keeps the margins of all spans."""
 
-    def __init__(self, question: Question, documents: Documents, qa: QuestionAnswerer) -> None:
-        """The ranking for a question asked of these documents."""
-        super().__init__(question.question, documents, qa.settings({}), UNCALIBRATED, 1, READ)
-        self._texts, self._answers = documents.texts, question.answers
-        self._every: list[Array] = []
-        self._right: list[float] = []
+    def __init__(self, question: str, documents: Documents, answers: Sequence[str], qa: QuestionAnswerer) -> None:
+        """The ranking for a question asked of these documents, where these answers are right."""
+        super().__init__(question, documents, qa.settings({}), UNCALIBRATED, 1, READ)
+        self._answers = answers
+        self._margins: list[Array] = []
 
     def take(self, passage: PassageSpans, repeated: int = 0) -> None:
         """See Ranking."""
         super().take(passage, repeated)
-        text, spans = self._texts[passage.document], passage.margins
-        self._every.append(spans[np.isfinite(spans)])
-        for place in np.argsort(-spans, axis=None)[:CANDIDATES].tolist():
-            i, k = divmod(place, spans.shape[1])
-            if spans[i, k] > -np.inf:
-                found = text[passage.starts[i] : passage.ends[i + k]]
-                if any(exact(found, answer) for answer in self._answers):
-                    self._right.append(float(spans[i, k]))
+        self._margins.append(passage.margins[np.isfinite(passage.margins)])
 
     def result(self) -> Any:
         """The Spans of all passages."""
-        super().result()
-        return Spans(np.concatenate(self._every), np.array(self._right))
+        right = any(exact(best.answer, answer) for best in super().result() for answer in self._answers)
+        return Spans(np.concatenate(self._margins), right)
 
 
 def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) -> Calibration:
-    """The calibration that makes right results most likely, for questions asked of their own texts and of others.
+    """The calibration with which scores say best whether answers are right, in the questions' own texts and in others.
 
     questions: held out from training, from at least two articles; at most MOST of them are used, drawn by seed.
     """
@@ -70,33 +61,31 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
 
     def rankings() -> Iterator[tuple[Collecting, Iterator[Encoding]]]:
         for i in random.permutation(len(questions))[:MOST].tolist():
-            question = questions[i]
-            other = random.choice([article for article in articles if article != question.article])
+            asked = questions[i]
+            other = random.choice([article for article in articles if article != asked.article])
             paragraph = paragraphs[other][random.integers(len(paragraphs[other]))]
-            own_paragraph, other_paragraph = map(qa.documents, (question.context, paragraph))
-            for texts in (articles[question.article], own_paragraph, articles[other], other_paragraph):
-                ranking = Collecting(question, texts, qa)
-                yield ranking, ranking.windows()
+            own_texts, other_texts = (articles[asked.article], asked.context), (articles[other], paragraph)
+            for texts, answers in ((own_texts, asked.answers), (other_texts, [])):
+                for text in texts:
+                    ranking = Collecting(asked.question, qa.documents(text), answers, qa)
+                    yield ranking, ranking.windows()
 
-    spans = list(qa.results(rankings()))
-    own_articles, own_paragraphs, other_articles, other_paragraphs = (spans[i::4] for i in range(4))
-    return fit(own_articles + own_paragraphs, other_articles + other_paragraphs)
+    return fit(list(qa.results(rankings())))
 
 
-def fit(own: Sequence[Spans], other: Sequence[Spans]) -> Calibration:
-    """The temperature and offset with the highest likelihood: in other, of "no answer"; in own, of the right answers
-    or, if none was found, of all spans together, as the text does hold an answer.
-    """
-    of_other, of_own = ([spans.every for spans in of] for of in (other, own))
-    right = [spans.right if len(spans.right) else spans.every for spans in own]
-    best, found = np.inf, UNCALIBRATED
+def fit(texts: Sequence[Spans]) -> Calibration:
+    """The temperature and offset for which the scores of the best spans say best whether these are right."""
+    right = np.array([spans.right for spans in texts])[:, None]
+    ordered = [np.sort(spans.margins) for spans in texts]
+    least, found = np.inf, UNCALIBRATED
     for temperature in TEMPERATURES.tolist():
-        scaled = OFFSETS / temperature  # (offsets,)
-        absent, present, correct = (
-            np.array([np.logaddexp.reduce(margins / temperature) for margins in of])[:, None] - scaled
-            for of in (of_other, of_own, right)
-        )
-        losses = np.logaddexp(0, absent).sum(axis=0) + (np.logaddexp(0, present) - correct).sum(axis=0)
-        if losses.min() < best:
-            best, found = losses.min(), Calibration(temperature, float(OFFSETS[losses.argmin()]))
+        best, rest = (
+            np.array([np.logaddexp.reduce(margins[part] / temperature) for margins in ordered])[:, None]
+            - OFFSETS / temperature
+            for part in (slice(-1, None), slice(-1))
+        )  # (texts, offsets): logarithms of odds to "no answer"
+        other = np.logaddexp(0, rest)
+        losses = (np.logaddexp(best, other) - np.where(right, best, other)).sum(axis=0)
+        if losses.min() < least:
+            least, found = losses.min(), Calibration(temperature, float(OFFSETS[losses.argmin()]))
     return found

@@ -428,42 +428,32 @@ def test_the_last_articles_are_held_out_but_at_most_a_tenth():
         assert trained + held_out == questions and {q.article for q in held_out} == set(range(25 - articles, 25))
 
 
-def test_a_calibration_makes_what_was_drawn_likely():
-    """Margins from a known calibration: of one span that is right or not, as likely as its score says."""
+def test_a_calibration_is_found_again_in_what_was_drawn_by_it():
+    """Texts with three spans each, of which one or none is right, as likely as their scores say."""
     random, known = np.random.default_rng(0), Calibration(2.0, 3.0)
-    margins = random.normal(3.0, 8.0, 4000)
-    score = 1 / (1 + np.exp(-(margins - known.offset) / known.temperature))
-    right = random.random(4000) < score
-    own = [Spans(np.array([m]), np.array([m])) for m in margins[right]]
-    other = [Spans(np.array([m]), np.array([])) for m in margins[~right]]
-    found = fit(own, other)
+    texts = []
+    for margins in random.normal(3.0, 8.0, (1500, 3)):
+        odds = np.array([*np.exp((margins - known.offset) / known.temperature), 1.0])
+        texts.append(Spans(margins, random.choice(4, p=odds / odds.sum()) == margins.argmax()))
+    found = fit(texts)
     assert found.temperature == pytest.approx(known.temperature, rel=0.1)
     assert found.offset == pytest.approx(known.offset, abs=0.5)
 
 
-def test_a_text_whose_answer_is_not_found_holds_one_all_the_same():
-    random = np.random.default_rng(0)
-    margins, others = random.normal(3.0, 4.0, (2, 50, 3))
-    other = [Spans(row - 6.0, np.array([])) for row in others]
-    found = fit([Spans(row, np.array([])) for row in margins], other)
-    assert found == fit([Spans(row, row) for row in margins], other)
-    assert found.offset < fit([Spans(row, row[:1]) for row in margins], other).offset
-
-
 def test_spans_of_own_texts_hold_the_answer_and_of_others_do_not(embedded, monkeypatch):
     seen = []
-    monkeypatch.setattr(calibration, "fit", lambda *spans: seen.append(spans))
+    monkeypatch.setattr(calibration, "fit", seen.append)
     without_token = QUESTIONS[0]._replace(context="\u200b")
     calibration.calibrate(embedded, [*QUESTIONS, without_token], 0)
-    ((own, other),) = seen
-    assert len(own) == len(other) == 2 * len(QUESTIONS)  # an article and a paragraph each
-    for spans in (own, other):
-        articles, paragraphs = spans[: len(QUESTIONS)], spans[len(QUESTIONS) :]
-        assert all(len(a.every) > len(b.every) for a, b in zip(articles, paragraphs, strict=True))
-    for first in (own[0], own[len(QUESTIONS)]):
-        assert len(first.right) and first.every.max() == first.right.max()
-    assert not any(len(spans.right) for spans in other)
-    assert np.median([spans.every.max() for spans in own]) > np.median([spans.every.max() for spans in other])
+    ((*texts,),) = seen
+    assert len(texts) == 4 * len(QUESTIONS)
+    own_articles, own_paragraphs, other_articles, other_paragraphs = (texts[i::4] for i in range(4))
+    for articles, paragraphs in ((own_articles, own_paragraphs), (other_articles, other_paragraphs)):
+        assert all(len(a.margins) > len(b.margins) for a, b in zip(articles, paragraphs, strict=True))
+    own, other = own_articles + own_paragraphs, other_articles + other_paragraphs
+    assert own_articles[0].right and own_paragraphs[0].right
+    assert not any(spans.right for spans in other)
+    assert np.median([spans.margins.max() for spans in own]) > np.median([spans.margins.max() for spans in other])
 
 
 def test_training_calibrates_on_articles_it_has_not_seen(distill, tmp_path, monkeypatch, capsys):
