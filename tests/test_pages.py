@@ -14,7 +14,7 @@ PAGES = [
     ROOT / "weights" / "README.md",
     ROOT / "SECURITY.md",
 ]
-SHOWN = {"README.md": 3, "docs/documents.md": 3, "docs/migration.md": 2, "docs/porting.md": 1, "docs/python.md": 11}
+SHOWN = {"README.md": 3, "docs/documents.md": 4, "docs/migration.md": 2, "docs/porting.md": 1, "docs/python.md": 11}
 WALKTHROUGH = "docs/walkthrough.md"  # see test_walkthrough.py
 
 

@@ -211,7 +211,7 @@ def write_repositories(temporary: Path) -> None:
     """The pipeline's answers from each rebuilt repository."""
     cases = []
     for name in IDS:
-        (folder := temporary / name).mkdir()
+        (folder := temporary / "repositories" / name).mkdir(parents=True)  # SHAPES has a "published" too
         for file, content in repository(name).items():
             if file not in OTHER_FORMATS:
                 (folder / file).write_bytes(content)

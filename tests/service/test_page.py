@@ -69,6 +69,10 @@ def ask(page, question, context):
 
 
 def percent(share):
+    if share < 0.0001:
+        return "<0.01%"
+    if share < 0.01:
+        return f"{100 * share:.1g}%"
     return ">99%" if share >= 0.995 else f"{share:.0%}"
 
 
