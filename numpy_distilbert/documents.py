@@ -93,7 +93,7 @@ class Documents:
 
 
 class Found(Answers[Answer]):
-    """The answers to a question, best first. no_answer: the probability that no document holds it."""
+    """The answers to a question, best first. no_answer: the score of "no answer", from 0 to 1."""
 
     def __init__(self, answers: Iterable[Answer], no_answer: float) -> None:
         super().__init__(answers)
@@ -163,7 +163,7 @@ def bm25(terms: Iterable[int], ids: Ids, starts: Ids, stops: Ids) -> tuple[Array
     terms: of the question; ids: (tokens,); starts, stops: (passages,), where each passage begins and ends in ids.
     The sum over the terms of ln(1 + (N - n + 0.5) / (n + 0.5)) * f * (K1 + 1) / (f + K1 * (1 - B + B * length / mean))
     if n of N passages have the term, this one f times. The bound is its limit as every f grows; there, a term
-    that no passage has counts as if one did.
+    that no passage has counts as if one passage had it.
     Source: Robertson and Zaragoza 2009; the 1 in the logarithm, as in Lucene, keeps it positive.
     """
     lengths = stops - starts

@@ -129,14 +129,14 @@ class QuestionAnswerer:
         read: int | None = 8,
         progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Found:
-        """Find the answers to a question in whole documents, and the probability that they do not hold one.
+        """Find the answers to a question in whole documents, or that they probably hold none.
 
         documents: a text, texts, texts by name, or Documents, which are not tokenized again each time. top_k: the
         maximum number of answers; their texts differ, and they do not overlap. read: how many passages the model reads,
         the most promising ones; None for all. progress: called with the numbers of passages read and to be read.
         Returns the answers, best first, each with its "document" (index or name), in which start and end are character
-        offsets; .no_answer is the probability that there is none, .best the first answer, or None if that is more
-        probable. The maximum lengths of questions and answers are those set for this QuestionAnswerer, see Options.
+        offsets; .no_answer is the score of "no answer", .best the first answer, or None if that score is higher. The
+        maximum lengths of questions and answers are those set for this QuestionAnswerer, see Options.
         Raises TypeError or ValueError that names the argument and what it must be; CheckpointError as a call.
         """
         settings = self.settings({})

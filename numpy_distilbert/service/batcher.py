@@ -49,7 +49,7 @@ class Words(Ranking):
             self._words[int(start)] = (int(end), *np.logaddexp(before, sums).tolist())
 
     def result(self) -> Any:
-        """{"answers": a list, "no_answer": the probability that there is none, "words": [[start, end, probability to
+        """{"answers": a list, "no_answer": the score of "no answer", "words": [[start, end, probability to
         start, probability to end], ...]}.
         """
         found = super().result()

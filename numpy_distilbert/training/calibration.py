@@ -1,7 +1,6 @@
 """Turn a model's scores into probabilities: fit the temperature and offset of its margins on held-out questions.
 
-Source: Guo et al. 2017, section 4.2, for the temperature; the offset is the threshold for "no answer" of Devlin et al.
-2018, section 4.3.
+Source: Guo et al. 2017, section 4.2, for the temperature; Platt 1999 for an offset fitted with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +35,7 @@ class Collecting(Ranking):
         """The ranking for a question asked of these documents, where these answers are right."""
         super().__init__(question, documents, qa.settings({}), UNCALIBRATED, 1, READ)
         self._answers = answers
-        self._margins: list[Array] = []
+        self._margins: list[Array] = [np.empty(0)]  # of a text without tokens
 
     def take(self, passage: PassageSpans, repeated: int = 0) -> None:
         """See Ranking."""
@@ -50,12 +49,11 @@ class Collecting(Ranking):
 
 
 def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) -> Calibration:
-    """The calibration with which scores say best whether answers are right, in the questions' own texts and in others.
+    """The calibration whose scores best predict whether the best answer is right, in own and other texts.
 
     questions: held out from training, from at least two articles; at most MOST of them are used, drawn by seed.
     """
     random = np.random.default_rng(seed)
-    questions = [question for question in questions if qa.documents(question.context).passages]  # some have no token
     paragraphs = contexts_by_article(questions)
     articles = {article: qa.documents("\n\n".join(texts)) for article, texts in paragraphs.items()}
 
@@ -74,7 +72,7 @@ def calibrate(qa: QuestionAnswerer, questions: Sequence[Question], seed: int) ->
 
 
 def fit(texts: Sequence[Spans]) -> Calibration:
-    """The temperature and offset for which the scores of the best spans say best whether these are right."""
+    """The temperature and offset with the least log loss of the best spans' scores as probabilities of being right."""
     right = np.array([spans.right for spans in texts])[:, None]
     ordered = [np.sort(spans.margins) for spans in texts]
     least, found = np.inf, UNCALIBRATED

@@ -28,7 +28,7 @@ To reset the unit, hold a magnet against the blue dot for five seconds. The stor
 
 2. Rent. The tenant pays 640 crowns on the first working day of each month. If a payment is more than ten days late, the landlord may charge 15 crowns for the reminder.
 
-3. Notice. The tenant must give notice of three months, in writing. The landlord must give notice of six months, and only at the end of a year.
+3. Notice. The tenant must give at least three months' notice in writing. The landlord must give six months' notice, and only at the end of a year.
 
 4. Repairs. The landlord repairs the roof, the walls and the drains. The tenant keeps the windows and the stove in good order and has the chimney swept each autumn.
 
