@@ -87,7 +87,7 @@ def write_whole(path: str | PathLike[str], binary: bool = False) -> Iterator[IO[
             yield file
         replace(part, target)
     except BaseException:
-        os.unlink(part)
+        part.unlink(missing_ok=True)  # a signal may come just after it was renamed
         raise
 
 

@@ -26,6 +26,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import blas_threads, forks, posix
 
+from numpy_distilbert import files
 from numpy_distilbert.batch import engines, readers
 from numpy_distilbert.batch import run as batch_run
 from numpy_distilbert.batch.engines import Answering, ModelSource
@@ -663,6 +664,17 @@ def test_processes_that_are_not_forked_end_with_their_parent(tmp_path, verb, num
     assert (errors, status) == ((STOPS.format(64, 70), 130) if number == signal.SIGINT else (errors, -number))
     assert len(started) == 3  # two workers, and a process of multiprocessing's that frees what they share
     until(lambda: not any(alive(process) for process in started))
+
+
+def test_a_signal_just_after_a_file_is_in_place_leaves_it_there(tmp_path, monkeypatch):
+    def interrupted(part, target):
+        part.replace(target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), files.write_whole(tmp_path / "whole") as file:
+        file.write("whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("whole", "whole")]
 
 
 @posix
