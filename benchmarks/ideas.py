@@ -6,7 +6,7 @@ Each idea has a process of its own, which replaces functions of the package, and
 In each round all of them and the code as it is take turns, in random order, on a random checkpoint of the published
 shape, as in benchmarks/forward.py. The ratios are medians over the rounds of the time with the idea divided by the time
 without it in the same round, with their quartiles in brackets: if these lie on both sides of 1, the ratio says nothing.
-Of 90 ratios, about three have both on one side by chance. docs/measurements.md has the results.
+Some will have both on one side by chance alone. docs/measurements.md has the results.
 """
 
 import argparse

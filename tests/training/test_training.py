@@ -447,7 +447,7 @@ def test_only_own_texts_have_right_answers(embedded, monkeypatch):
     questions = [question._replace(answers=answers) for question in QUESTIONS]
     without_token = questions[0]._replace(context="\u200b")
     calibration.calibrate(embedded, [*questions, without_token], 0)
-    ((*texts,),) = seen
+    (texts,) = seen
     assert len(texts) == 4 * len(QUESTIONS) + 4
     own_articles, own_paragraphs, other_articles, other_paragraphs = (texts[i::4] for i in range(4))
     for articles, paragraphs in ((own_articles, own_paragraphs), (other_articles, other_paragraphs)):
